@@ -114,7 +114,7 @@ impl Config {
         trust: Trust;
         /// Most unreleased messages per sending node in one of this node's mailboxes, in messages. Default 1,024.
         window: u32;
-        /// Slots of each IO queue, a power of two, in messages of 64 bytes. Half is kept for replies. Default 2,048.
+        /// Slots of each IO queue, a power of two; also the most unanswered asks per link. In slots of 64 bytes. Default 2,048.
         ring_slots: u32;
         /// Most unreleased messages per link, a power of two and at least twice `ring_slots`, in messages. Default 32,768.
         returns: u32;
@@ -146,6 +146,11 @@ impl Config {
         Bus::with_config(self).await
     }
 
+    /// Most links one peer may have here: one per pair of ports, far more than threads are of use.
+    pub(crate) fn links_per_peer(&self) -> usize {
+        1024
+    }
+
     pub(crate) fn check(&self) -> Result<(), JoinError> {
         fn fail<T>(setting: &'static str, value: impl ToString, must: impl Into<String>) -> Result<T, JoinError> {
             Err(JoinError::Config { setting, value: value.to_string(), must: must.into() })
@@ -162,8 +167,8 @@ impl Config {
         if self.segment_bytes < 4 << 20 || self.segment_bytes > 64 << 30 {
             return fail("segment_bytes", self.segment_bytes, "4 MiB to 64 GiB");
         }
-        if self.pool_bytes < self.segment_bytes {
-            return fail("pool_bytes", self.pool_bytes, "at least `segment_bytes`");
+        if self.pool_bytes < self.segment_bytes || self.pool_bytes / self.segment_bytes > 256 {
+            return fail("pool_bytes", self.pool_bytes, "1 to 256 times `segment_bytes`");
         }
         if self.message_bytes == 0 || self.message_bytes as u64 > u64::from(u32::MAX) * 64 {
             return fail("message_bytes", self.message_bytes, "1 byte to 256 GiB");

@@ -209,7 +209,7 @@ pub enum Bound {
     Ring,
     /// As many messages are unreleased on the link as it can account for (`Config::returns`).
     Returns,
-    /// As many asks are unanswered on the link as replies have room for (half of `Config::ring_slots`).
+    /// As many asks are unanswered on the link as replies have room for (`Config::ring_slots`).
     Asks,
     /// The pool is at its limit (`Config::pool_bytes`).
     Pool,
@@ -223,7 +223,7 @@ impl std::fmt::Display for Bound {
             Bound::Window => "its window of unreleased messages is full (`Config::window`)",
             Bound::Ring => "the IO queue is full (`Config::ring_slots`)",
             Bound::Returns => "too many messages of this link are unreleased (`Config::returns`)",
-            Bound::Asks => "too many asks are unanswered (half of `Config::ring_slots`)",
+            Bound::Asks => "too many asks are unanswered (`Config::ring_slots`)",
             Bound::Pool => "the pool is at its limit (`Config::pool_bytes`)",
             Bound::Socket => "the session's socket is full",
         })

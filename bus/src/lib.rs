@@ -1,1 +1,58 @@
-//! x
+//! Typed actors called across the processes of one Linux machine, over single-writer shared memory.
+//!
+//! [`Bus::join`] makes this process a node; [`Bus::bind`] gives an actix actor a name; [`Bus::address`]
+//! opens a typed address to an actor in any process. Messages derive [`macro@ShmMessage`]; they are
+//! archived by rkyv straight into shared memory and read there, in place, by the receiving handler.
+//!
+//! How it works, and why so, is told in `ARCHITECTURE.md`.
+
+#![cfg_attr(loom, allow(dead_code, unused_imports))]
+
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+compile_error!("shmbus runs on Linux, on x86-64 and aarch64 only");
+
+extern crate self as shmbus;
+
+pub(crate) mod shm;
+
+#[cfg(not(loom))]
+mod actor;
+#[cfg(not(loom))]
+mod bus;
+#[cfg(not(loom))]
+mod config;
+#[cfg(not(loom))]
+pub mod error;
+#[cfg(not(loom))]
+pub mod message;
+#[cfg(not(loom))]
+mod session;
+#[cfg(not(loom))]
+mod stats;
+
+#[cfg(not(loom))]
+pub use {
+    actor::{
+        Accepts, Address, Ask, Bind, BindAddr, Bound, Forwarded, OnPanic, OpenAddress, Presence, Protocol,
+        Tell, Watch,
+    },
+    bus::Bus,
+    config::{Config, Spin},
+    message::{Received, ShmMessage, ShmType, Trust},
+    shmbus_macros::{ShmMessage, ShmType},
+    stats::Stats,
+};
+
+/// What most programs need. It shares no name with `actix::prelude`.
+#[cfg(not(loom))]
+pub mod prelude {
+    pub use crate::{Address, Bus, Config, OnPanic, Presence, Received, ShmMessage, ShmType, Spin, Trust};
+}
+
+/// What the derive macros refer to. Not part of the public interface.
+#[cfg(not(loom))]
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::message::{ShmMessage, ShmType, private::*, schema};
+    pub use rkyv;
+}

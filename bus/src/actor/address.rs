@@ -1,0 +1,185 @@
+//! A typed address: what a caller holds of an actor in any process.
+
+use std::{
+    fmt,
+    future::IntoFuture,
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use super::{
+    port_here,
+    protocol::{Accepts, Protocol},
+};
+use crate::{
+    error::{AskError, LookupError, SendError},
+    message::{Received, ShmMessage},
+    session::{self, node::Node, route::Route},
+};
+
+/// Opens an address; see [`Bus::address`](crate::Bus::address). Awaiting it waits for the name.
+#[must_use = "an address is opened by awaiting this"]
+#[derive(Debug)]
+pub struct OpenAddress<P> {
+    node: Arc<Node>,
+    name: String,
+    within: Duration,
+    protocol: PhantomData<fn() -> P>,
+}
+
+impl<P: Protocol> OpenAddress<P> {
+    pub(crate) fn new(node: Arc<Node>, name: String) -> Self {
+        let within = node.config.lookup_deadline;
+        Self { node, name, within, protocol: PhantomData }
+    }
+
+    /// Waits at most this long for the name to be bound, instead of `Config::lookup_deadline`.
+    pub fn deadline(mut self, within: Duration) -> Self {
+        self.within = within;
+        self
+    }
+
+    /// Waits for the name as long as it takes.
+    pub fn forever(self) -> Self {
+        self.deadline(Duration::MAX)
+    }
+
+    async fn open(self) -> Result<Address<P>, LookupError> {
+        let port = self.node.port_of(port_here())?;
+        let route = self.node.route(&port, &self.name, &P::kinds().0, self.within).await?;
+        Ok(Address { route: Arc::new(route), protocol: PhantomData })
+    }
+}
+
+impl<P: Protocol> IntoFuture for OpenAddress<P> {
+    type Output = Result<Address<P>, LookupError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.open())
+    }
+}
+
+/// Where messages of the protocol `P` are sent: one message type, or a tuple of them.
+///
+/// Cheap to clone, can be sent to other threads and used from any of them. It stays with the actor it was
+/// opened for: when that actor has stopped or its process is gone, every call says so, and the name is to
+/// be looked up again. The messages of all addresses of one port to one mailbox arrive in the order they
+/// were sent, and share its window.
+///
+/// ```no_run
+/// use shmbus::prelude::*;
+/// #[derive(ShmMessage)] #[shm(reply = u32)] pub struct Double { pub of: u32 }
+/// # async fn f(bus: Bus) -> Result<(), Box<dyn std::error::Error>> {
+/// let doubler = bus.address::<Double>("doubler").await?;
+/// let reply = doubler.ask(&Double { of: 21 }).await?;
+/// println!("{}", *reply);
+/// # Ok(()) }
+/// ```
+pub struct Address<P> {
+    route: Arc<Route>,
+    protocol: PhantomData<fn() -> P>,
+}
+
+impl<P> Clone for Address<P> {
+    fn clone(&self) -> Self {
+        Self { route: self.route.clone(), protocol: PhantomData }
+    }
+}
+
+impl<P> fmt::Debug for Address<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Address").field("name", &self.name()).field("node", &self.node()).finish()
+    }
+}
+
+impl<P> Address<P> {
+    /// The actor's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.route.name
+    }
+
+    /// The name of the node that bound it.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.route.link.session.peer.name
+    }
+
+    /// The id of the process that bound it, by the kernel's word when the session began.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.route.link.session.peer.pid
+    }
+
+    /// Sends a message now, or says why not. Never waits.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] names the bound that was met; the message was only borrowed.
+    pub fn try_tell<M: ShmMessage, At>(&self, message: &M) -> Result<(), SendError>
+    where
+        P: Accepts<M, At>,
+    {
+        self.route.try_tell(P::INDEX, message)
+    }
+
+    /// Sends a message as soon as there is room. Once this has returned `Ok` the message survives the death
+    /// of this process. Dropped before, nothing was sent.
+    ///
+    /// # Errors
+    /// Those of [`SendError`], without `Full`.
+    pub fn tell<'a, M: ShmMessage, At>(&'a self, message: &'a M) -> Tell<'a, M>
+    where
+        P: Accepts<M, At>,
+    {
+        Tell(session::tell::Tell::new(&self.route, P::INDEX, message))
+    }
+
+    /// Sends a message as soon as there is room, and waits for the reply, both within
+    /// `Config::ask_deadline` or the [deadline](Ask::deadline) given.
+    ///
+    /// # Errors
+    /// Those of [`AskError`].
+    pub fn ask<'a, M: ShmMessage, At>(&'a self, message: &'a M) -> Ask<'a, M>
+    where
+        P: Accepts<M, At>,
+    {
+        let deadline = self.route.node.config.ask_deadline;
+        Ask(session::ask::Ask::new(&self.route, P::INDEX, message, deadline))
+    }
+}
+
+/// The future of [`Address::tell`].
+#[must_use = "futures do nothing unless awaited"]
+#[derive(Debug)]
+pub struct Tell<'a, M>(session::tell::Tell<'a, M>);
+
+impl<M: ShmMessage> Future for Tell<'_, M> {
+    type Output = Result<(), SendError>;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+/// The future of [`Address::ask`]. The message is sent at the first poll.
+#[must_use = "futures do nothing unless awaited"]
+#[derive(Debug)]
+pub struct Ask<'a, M: ShmMessage>(session::ask::Ask<'a, M, M::Reply>);
+
+impl<M: ShmMessage> Ask<'_, M> {
+    /// Waits at most this long for the reply, from the first poll.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.0.set_deadline(deadline);
+        self
+    }
+}
+
+impl<M: ShmMessage> Future for Ask<'_, M> {
+    type Output = Result<Received<M::Reply>, AskError>;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}

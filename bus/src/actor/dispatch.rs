@@ -1,0 +1,249 @@
+//! From a mailbox to a handler: no envelope, no box, no lookup per message.
+
+use std::{
+    any::Any,
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
+};
+
+use actix::{
+    Actor, ActorContext, ActorFuture, AsyncContext, Context, Handler, MessageResult, ResponseActFuture,
+    ResponseFuture,
+    dev::MessageResponse,
+    fut::{ActorFutureExt, wrap_future},
+};
+
+use super::bind::OnPanic;
+use crate::{
+    message::{Received, ShmMessage, Trust},
+    session::{
+        asks::Failure,
+        delivery::{Delivery, Responder},
+        mailbox::Mailbox,
+        node::Node,
+        port::{Helper, Step},
+    },
+    shm::{checked::Violation, inbound::{Inbound, ReleaseBatch}},
+};
+
+/// Most messages handled in one poll; then the arbiter's other tasks get their turn.
+const BUDGET: usize = 128;
+
+/// What a dispatched message needs besides itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    pub(crate) trust: Trust,
+    pub(crate) on_panic: OnPanic,
+}
+
+/// Calls the handler of one message type.
+pub(crate) type Dispatch<A> = fn(&mut A, &mut Context<A>, Delivery, Terms);
+
+/// The [`Dispatch`] of `M`.
+pub(crate) fn dispatch<A, M>(actor: &mut A, ctx: &mut Context<A>, delivery: Delivery, terms: Terms)
+where
+    A: Actor<Context = Context<A>> + Handler<Received<M>>,
+    M: ShmMessage,
+{
+    let Delivery { lease, responder, link, .. } = delivery;
+    let message = match Received::<M>::new(lease, terms.trust) {
+        Ok(message) => message,
+        Err((lease, error)) => {
+            drop(lease);
+            tracing::warn!(message = M::NAME, peer = %link.session.peer.name, %error, "malformed message");
+            return link.session.violated(Violation::Archive);
+        }
+    };
+    // The actor may be left half-changed by a panic; what then happens to it is `OnPanic`'s to say.
+    match catch_unwind(AssertUnwindSafe(|| actor.handle(message, ctx))) {
+        Ok(response) => respond::<A, M>(response, responder, ctx, terms),
+        Err(_) => panicked(ctx, responder, terms),
+    }
+}
+
+fn panicked<A: Actor<Context = Context<A>>>(ctx: &mut Context<A>, responder: Option<Responder>, terms: Terms) {
+    if let Some(responder) = responder {
+        responder.fail(Failure::Panicked);
+    }
+    tracing::error!(actor = std::any::type_name::<A>(), policy = ?terms.on_panic, "a handler panicked");
+    if terms.on_panic == OnPanic::Stop {
+        ctx.stop();
+    }
+}
+
+/// Takes `value` as a `T`, if that is what it is; the compiler knows the answer for each pair of types.
+fn take<T: 'static, U: 'static>(value: &mut Option<T>) -> Option<U> {
+    (value as &mut dyn Any).downcast_mut::<Option<U>>().and_then(Option::take)
+}
+
+/// Sends the reply: at once where the handler returned it, through one task where it returned a future.
+fn respond<A, M>(
+    response: <A as Handler<Received<M>>>::Result,
+    responder: Option<Responder>,
+    ctx: &mut Context<A>,
+    terms: Terms,
+) where
+    A: Actor<Context = Context<A>> + Handler<Received<M>>,
+    M: ShmMessage,
+{
+    let mut response = Some(response);
+    if let Some(MessageResult(reply)) = take::<_, MessageResult<Received<M>>>(&mut response) {
+        if let Some(responder) = responder {
+            responder.reply(&reply);
+        }
+    } else if let Some(reply) = take::<_, M::Reply>(&mut response) {
+        if let Some(responder) = responder {
+            responder.reply(&reply);
+        }
+    } else if let Some(future) = take::<_, ResponseFuture<M::Reply>>(&mut response) {
+        let guarded = Guarded { future: wrap_future::<_, A>(future), responder, terms };
+        ctx.spawn(guarded);
+    } else if let Some(future) = take::<_, ResponseActFuture<A, M::Reply>>(&mut response) {
+        ctx.spawn(Guarded { future, responder, terms });
+    } else if let Some(response) = response {
+        // AtomicResponse and types of others: actix's own way, with its channel.
+        let Some(responder) = responder else { return response.handle(ctx, None) };
+        let (reply, replied) = tokio::sync::oneshot::channel();
+        response.handle(ctx, Some(reply));
+        ctx.spawn(wrap_future::<_, A>(replied).map(move |reply, _, _| match reply {
+            Ok(reply) => responder.reply(&reply),
+            // Dropped: the responder's own drop tells the asker.
+            Err(_) => drop(responder),
+        }));
+    }
+}
+
+/// A handler's future, with its panics caught and its result sent.
+struct Guarded<F> {
+    future: F,
+    responder: Option<Responder>,
+    terms: Terms,
+}
+
+impl<A, F> ActorFuture<A> for Guarded<F>
+where
+    A: Actor<Context = Context<A>>,
+    F: ActorFuture<A> + Unpin,
+    F::Output: crate::message::ShmType,
+{
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        actor: &mut A,
+        ctx: &mut Context<A>,
+        task: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        let this = self.get_mut();
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut this.future).poll(actor, ctx, task)));
+        match polled {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(reply)) => {
+                if let Some(responder) = this.responder.take() {
+                    responder.reply(&reply);
+                }
+                Poll::Ready(())
+            }
+            Err(_) => {
+                panicked(ctx, this.responder.take(), this.terms);
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+/// Empties a mailbox in its actor's context, and helps its port while there is nothing.
+pub(crate) struct Drain<A: Actor<Context = Context<A>>> {
+    mailbox: Arc<Mailbox>,
+    /// The bus is joined as long as one of its actors lives.
+    node: Arc<Node>,
+    table: Vec<Dispatch<A>>,
+    terms: Terms,
+    taken: VecDeque<Delivery>,
+    helper: Helper,
+    scratch: Vec<Arc<Inbound>>,
+}
+
+impl<A: Actor<Context = Context<A>>> Drain<A> {
+    pub(crate) fn new(node: Arc<Node>, mailbox: Arc<Mailbox>, table: Vec<Dispatch<A>>, terms: Terms) -> Self {
+        Self {
+            mailbox,
+            node,
+            table,
+            terms,
+            taken: VecDeque::new(),
+            helper: Helper::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Handles what was taken. Returns how many messages; fewer than `budget` if the actor waits.
+    fn handle(&mut self, actor: &mut A, ctx: &mut Context<A>, budget: usize) -> usize {
+        let batch = ReleaseBatch::begin(&mut self.scratch);
+        let mut handled = 0;
+        while handled < budget && !ctx.waiting() {
+            let Some(delivery) = self.taken.pop_front() else { break };
+            handled += 1;
+            // The port refuses numbers beyond the table.
+            if let Some(dispatch) = self.table.get(usize::from(delivery.message)) {
+                dispatch(actor, ctx, delivery, self.terms);
+            }
+        }
+        if let Some(batch) = batch {
+            batch.end(&mut self.scratch);
+        }
+        self.node.counters.handled.add(handled as u64);
+        handled
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Drain<A> {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        actor: &mut A,
+        ctx: &mut Context<A>,
+        task: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        let this = self.get_mut();
+        let mut budget = BUDGET;
+        loop {
+            if this.mailbox.is_closed() {
+                return Poll::Ready(());
+            }
+            // Polled again when what the actor waits for is done.
+            if ctx.waiting() {
+                return Poll::Pending;
+            }
+            if this.taken.is_empty() && !this.mailbox.take(&mut this.taken) {
+                let mailbox = &this.mailbox;
+                let pick = |_: &mut _| (!mailbox.register(task)).then_some(());
+                match mailbox.port.help(&mut this.helper, false, pick) {
+                    Step::Found(()) => continue,
+                    Step::Again => {
+                        task.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    Step::Sleep => return Poll::Pending,
+                }
+            }
+            budget -= this.handle(actor, ctx, budget);
+            if budget == 0 {
+                task.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> Drop for Drain<A> {
+    fn drop(&mut self) {
+        self.mailbox.port.abandon(&mut self.helper);
+        self.node.counters.dead_letters.add(self.taken.len() as u64);
+        self.mailbox.close();
+    }
+}

@@ -1,0 +1,166 @@
+//! Giving a name to an actor that already runs: its messages go through its own mailbox.
+
+use std::{collections::VecDeque, fmt, future::poll_fn, sync::Arc, task::Poll};
+
+use actix::{Actor, Addr, Context, Handler};
+use tokio::task::JoinSet;
+
+use super::bind::mailbox;
+use crate::{
+    error::BindError,
+    message::{Received, ShmMessage, Trust},
+    session::{
+        delivery::Delivery,
+        mailbox::{Kind, Mailbox},
+        node::{Node, PortKey},
+    },
+    shm::checked::Violation,
+};
+
+/// Passes one message on to a running actor.
+type Pass<A> = fn(&Addr<A>, Delivery, Trust, &mut JoinSet<()>);
+
+fn pass<A, M>(addr: &Addr<A>, delivery: Delivery, trust: Trust, asks: &mut JoinSet<()>)
+where
+    A: Actor<Context = Context<A>> + Handler<Received<M>>,
+    M: ShmMessage,
+{
+    let Delivery { lease, responder, link, .. } = delivery;
+    match Received::<M>::new(lease, trust) {
+        Ok(message) => match responder {
+            None => addr.do_send(message),
+            Some(responder) => {
+                // Enqueued now, so that the order is kept; only the reply is waited for.
+                let request = addr.send(message);
+                asks.spawn(async move {
+                    if let Ok(reply) = request.await {
+                        responder.reply(&reply);
+                    }
+                });
+            }
+        },
+        Err((lease, error)) => {
+            drop(lease);
+            tracing::warn!(message = M::NAME, peer = %link.session.peer.name, %error, "malformed message");
+            link.session.violated(Violation::Archive);
+        }
+    }
+}
+
+/// Binds a running actor to a name; see [`Bus::bind_addr`](crate::Bus::bind_addr).
+#[must_use = "an actor is bound by `start`"]
+pub struct BindAddr<A: Actor<Context = Context<A>>> {
+    node: Arc<Node>,
+    name: String,
+    addr: Addr<A>,
+    kinds: Vec<Kind>,
+    table: Vec<Pass<A>>,
+    window: u32,
+}
+
+impl<A: Actor<Context = Context<A>>> fmt::Debug for BindAddr<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BindAddr").field("name", &self.name).field("kinds", &self.kinds).finish_non_exhaustive()
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> BindAddr<A> {
+    pub(crate) fn new(node: Arc<Node>, name: String, addr: Addr<A>) -> Self {
+        let window = node.config.window;
+        Self { node, name, addr, kinds: Vec::new(), table: Vec::new(), window }
+    }
+
+    /// The actor takes messages of type `M` from the bus.
+    pub fn handles<M: ShmMessage>(mut self) -> Self
+    where
+        A: Handler<Received<M>>,
+    {
+        if self.kinds.iter().all(|kind| kind.name != M::NAME) {
+            self.kinds.push(Kind::of::<M>());
+            self.table.push(pass::<A, M>);
+        }
+        self
+    }
+
+    /// Most unreleased messages per sending node, in messages (1 to 65,535), instead of `Config::window`.
+    pub fn window(mut self, messages: u32) -> Self {
+        self.window = messages.clamp(1, 65_535);
+        self
+    }
+
+    /// Gives the actor its name, from any thread.
+    ///
+    /// # Errors
+    /// Those of [`BindError`].
+    pub async fn start(self) -> Result<Forwarded, BindError> {
+        let Self { node, name, addr, kinds, table, window } = self;
+        let mailbox = mailbox(&node, PortKey::Shared, &name, kinds, window)?;
+        let trust = node.config.trust;
+        node.clone().spawn(forward(node, mailbox.clone(), addr, table, trust));
+        Ok(Forwarded { mailbox })
+    }
+}
+
+/// Until the actor stops or the name is withdrawn. Holds the node, so the bus stays joined.
+async fn forward<A: Actor<Context = Context<A>>>(
+    node: Arc<Node>,
+    mailbox: Arc<Mailbox>,
+    addr: Addr<A>,
+    table: Vec<Pass<A>>,
+    trust: Trust,
+) {
+    let _closing = CloseOnDrop(mailbox.clone());
+    let mut asks = JoinSet::new();
+    let mut taken = VecDeque::new();
+    loop {
+        poll_fn(|cx| {
+            // Finished asks are taken out as they come.
+            while let Poll::Ready(Some(_)) = asks.poll_join_next(cx) {}
+            if mailbox.is_closed() || mailbox.take(&mut taken) || !mailbox.register(cx) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+        if mailbox.is_closed() || !addr.connected() {
+            break;
+        }
+        node.counters.handled.add(taken.len() as u64);
+        for delivery in taken.drain(..) {
+            if let Some(pass) = table.get(usize::from(delivery.message)) {
+                pass(&addr, delivery, trust, &mut asks);
+            }
+        }
+    }
+    // What was passed on before the name was withdrawn is still answered.
+    mailbox.close();
+    while asks.join_next().await.is_some() {}
+}
+
+struct CloseOnDrop(Arc<Mailbox>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// The name of a running actor. Dropping this changes nothing.
+#[derive(Debug)]
+pub struct Forwarded {
+    mailbox: Arc<Mailbox>,
+}
+
+impl Forwarded {
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.mailbox.binding.name
+    }
+
+    /// Withdraws the name. The actor lives on.
+    pub fn unbind(&self) {
+        self.mailbox.close();
+    }
+}

@@ -1,0 +1,32 @@
+//! Typed addresses, and the adapter between mailboxes and actix.
+
+pub(crate) mod address;
+pub(crate) mod bind;
+pub(crate) mod dispatch;
+pub(crate) mod forward;
+pub(crate) mod protocol;
+pub(crate) mod watch;
+
+pub use address::{Address, Ask, OpenAddress, Tell};
+pub use bind::{Bind, Bound, OnPanic};
+pub use forward::{BindAddr, Forwarded};
+pub use protocol::{Accepts, Protocol};
+pub use watch::{Presence, Watch};
+
+use crate::{
+    message::{Received, ShmMessage},
+    session::node::PortKey,
+};
+
+/// The handler of a message gets it where it lies, and returns its reply.
+impl<M: ShmMessage> actix::Message for Received<M> {
+    type Result = M::Reply;
+}
+
+/// An arbiter's thread has a port of its own, where its actors and its asks meet; everybody else shares one.
+pub(crate) fn port_here() -> PortKey {
+    match actix::Arbiter::try_current() {
+        Some(_) => PortKey::Thread(std::thread::current().id()),
+        None => PortKey::Shared,
+    }
+}

@@ -1,0 +1,55 @@
+//! Typed messages: what can be sent, how it is archived in place, checked and read.
+//!
+//! A message type derives [`ShmMessage`](macro@crate::ShmMessage); the types of its fields and its
+//! reply derive [`ShmType`](macro@crate::ShmType) or are among those of the standard library listed
+//! at [`ShmType`]. The sender writes the archive straight into the memory that its receiver reads
+//! ([rkyv](https://docs.rs/rkyv)'s format), the receiver reads it there through a [`Received`].
+//!
+//! ```
+//! use shmbus::{ShmMessage, ShmType, message::Received};
+//!
+//! #[derive(ShmMessage)]
+//! #[shm(reply = Result<Level, Shortage>)]
+//! struct Reserve {
+//!     sku: String,
+//!     qty: u32,
+//! }
+//!
+//! #[derive(ShmType)]
+//! struct Level {
+//!     left: u32,
+//! }
+//!
+//! #[derive(ShmType)]
+//! enum Shortage {
+//!     Unknown,
+//!     Only { left: u32 },
+//! }
+//!
+//! let received = Received::local(&Reserve { sku: "nut".into(), qty: 3 });
+//! assert_eq!(received.sku.as_str(), "nut"); // in place, nothing was decoded
+//! assert_eq!(received.qty.to_native(), 3);
+//! assert_eq!(received.to_owned().sku, "nut");
+//! # let _ = (Level { left: 1 }, Shortage::Unknown, Shortage::Only { left: 1 });
+//! ```
+
+pub(crate) mod archive;
+mod builtin;
+pub(crate) mod check;
+#[doc(hidden)]
+pub mod private;
+mod received;
+pub mod schema;
+mod scratch;
+mod traits;
+mod trust;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use archive::{ArchiveError, archive_into};
+pub use archive::{Archiver, Sink};
+pub use check::CheckError;
+pub use received::Received;
+pub use traits::{ShmMessage, ShmType};
+pub use trust::Trust;

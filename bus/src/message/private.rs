@@ -1,0 +1,89 @@
+//! Helpers of the code that the derive macros write. Not part of the public interface.
+
+use std::{any::TypeId, cell::RefCell, collections::HashMap, fmt};
+
+use rkyv::Archive;
+
+use super::{
+    schema::Schema,
+    traits::{MAX_ALIGN, ShmType},
+};
+
+/// Refuses, at compile time, an archived type of too large an alignment: messages start at multiples of 16
+/// bytes, and rkyv panics where it must pad by more than 32.
+pub const fn assert_align<A>() {
+    assert!(
+        align_of::<A>() <= MAX_ALIGN,
+        "the archived form of this type is aligned to more than 16 bytes"
+    );
+}
+
+/// The sum of two bounds, if both are known.
+#[inline(always)]
+#[must_use]
+pub const fn out_of_line_sum(a: Option<usize>, b: Option<usize>) -> Option<usize> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.saturating_add(b)),
+        _ => None,
+    }
+}
+
+/// The bound of an opaque field: types whose bytes are their archive have nothing else.
+#[inline(always)]
+#[must_use]
+pub const fn opaque_out_of_line<T: Archive>() -> Option<usize> {
+    if T::COPY_OPTIMIZATION.is_enabled() {
+        Some(0)
+    } else {
+        None
+    }
+}
+
+/// [`ShmType::nests`] of a generic type, which can have no static of its own.
+#[must_use]
+pub fn nests<T: ShmType>() -> bool {
+    thread_local! {
+        static KNOWN: RefCell<HashMap<TypeId, bool>> = RefCell::default();
+    }
+    let find = || Schema::of::<T>().may_nest();
+    // A thread that is ending has no thread-local storage any more, but may still send.
+    KNOWN
+        .try_with(|known| *known.borrow_mut().entry(TypeId::of::<T>()).or_insert_with(find))
+        .unwrap_or_else(|_| find())
+}
+
+/// A field to be shown by `Debug` if it can be: with both traits below in scope, `(&Shown(x)).shown()` takes the
+/// first that applies.
+#[derive(Debug)]
+pub struct Shown<'a, T: ?Sized>(pub &'a T);
+
+/// For what has `Debug`.
+pub trait ShownDebug {
+    /// The value.
+    fn shown(&self) -> &dyn fmt::Debug;
+}
+
+impl<T: fmt::Debug> ShownDebug for Shown<'_, T> {
+    fn shown(&self) -> &dyn fmt::Debug {
+        self.0
+    }
+}
+
+/// For what has not.
+pub trait ShownOther {
+    /// A placeholder.
+    fn shown(&self) -> &dyn fmt::Debug;
+}
+
+impl<T> ShownOther for &Shown<'_, T> {
+    fn shown(&self) -> &dyn fmt::Debug {
+        /// Shown as two dots.
+        struct Other;
+        impl fmt::Debug for Other {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("..")
+            }
+        }
+        &Other
+    }
+}

@@ -1,0 +1,109 @@
+//! A message as its handler gets it.
+
+use std::{fmt, marker::PhantomData, ops::Deref};
+
+use rkyv::{rancor, util::AlignedVec};
+
+use super::{
+    archive::{ArchiveError, archive_into},
+    check::{self, CheckError},
+    traits::ShmType,
+    trust::Trust,
+};
+use crate::shm::lease::Lease;
+
+/// A received message, read where it lies.
+///
+/// It derefs to the archived form of the message, whose fields are named like the message's own: text is
+/// read with `as_str()`, numbers with `to_native()`, lists as slices. It can be sent to other threads and
+/// kept across awaits; its memory goes back to the sender when it is dropped, so what is to be kept
+/// for long is better decoded with [`to_owned`](Received::to_owned).
+pub struct Received<T: ShmType> {
+    /// Bytes that passed `check_root` and, unless trusted, `check`. They do not change while the lease
+    /// lives.
+    lease: Lease,
+    /// By function type, so that being `Send` and `Sync` follows from `T: ShmType` alone, whose archived
+    /// type must be both.
+    message: PhantomData<fn() -> T>,
+}
+
+impl<T: ShmType> Received<T> {
+    /// The message in these bytes, if they are one. Length and alignment are checked always, the rest
+    /// unless it is trusted.
+    pub(crate) fn new(lease: Lease, trust: Trust) -> Result<Received<T>, (Lease, CheckError)> {
+        let checked = match trust {
+            Trust::Checked => check::check::<T>(lease.bytes()),
+            Trust::Unchecked(_) => check::check_root::<T>(lease.bytes()),
+        };
+        match checked {
+            Ok(()) => Ok(Received {
+                lease,
+                message: PhantomData,
+            }),
+            Err(error) => Err((lease, error)),
+        }
+    }
+
+    /// A message as if received, archived on the heap: to call a handler in the same process, and for unit
+    /// tests of handlers.
+    ///
+    /// # Panics
+    /// If the value cannot be archived: longer than 2 GiB, nested too deeply, or an opaque field fails.
+    #[must_use]
+    pub fn local(value: &T) -> Received<T> {
+        let mut bytes = AlignedVec::<16>::new();
+        bytes.resize(value.size_bound().unwrap_or(256), 0);
+        let len = loop {
+            match archive_into(value, &mut bytes) {
+                Ok(len) => break len,
+                Err(ArchiveError::TooSmall { needed }) => bytes.resize(needed, 0),
+                Err(ArchiveError::Failed(problem)) => panic!("the message cannot be archived: {problem}"),
+            }
+        };
+        bytes.resize(len, 0);
+        Received::new(Lease::heap(bytes), Trust::Checked)
+            .unwrap_or_else(|(_, error)| panic!("the message cannot be archived: {error}"))
+    }
+
+    /// Decodes the message into a value of its own.
+    ///
+    /// # Panics
+    /// If the rkyv implementation of an opaque field refuses to decode what it accepted before.
+    #[must_use]
+    pub fn to_owned(&self) -> T {
+        rkyv::api::high::deserialize::<T, rancor::Error>(self.archived())
+            .unwrap_or_else(|error| panic!("a checked archive cannot be decoded: {error}"))
+    }
+
+    fn archived(&self) -> &T::Archived {
+        let bytes = self.lease.bytes();
+        // SAFETY: `new` saw that these bytes hold a root at their end and that it is aligned; an inline
+        // message that moved with its lease still starts at a multiple of 16. The archive is valid: it was
+        // checked, or somebody promised it in `Trust::unchecked`. The bytes do not change while the lease
+        // lives, and the reference does not outlive `self`.
+        unsafe {
+            &*bytes
+                .as_ptr()
+                .add(bytes.len() - size_of::<T::Archived>())
+                .cast::<T::Archived>()
+        }
+    }
+}
+
+impl<T: ShmType> Deref for Received<T> {
+    type Target = T::Archived;
+
+    #[inline]
+    fn deref(&self) -> &T::Archived {
+        self.archived()
+    }
+}
+
+impl<T: ShmType> fmt::Debug for Received<T>
+where
+    T::Archived: fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Received").field(self.archived()).finish()
+    }
+}

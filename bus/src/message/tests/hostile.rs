@@ -1,0 +1,141 @@
+//! Bytes that no honest peer sends.
+
+use rkyv::rancor;
+
+use super::{
+    super::{CheckError, check::MAX_DEPTH},
+    *,
+};
+
+/// Reads everything there is, as a handler might.
+fn use_up<T: ShmType<Archived: std::fmt::Debug> + std::fmt::Debug>(bytes: &[u8]) {
+    if let Ok(received) = receive::<T>(bytes, Trust::Checked) {
+        let _ = format!("{received:?}{:?}", received.to_owned());
+    }
+}
+
+proptest! {
+    #[test]
+    fn flipped_bytes_are_refused_or_harmless(
+        value in everything(),
+        flips in collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let mut bytes = archived(&value);
+        for (index, byte) in flips {
+            *index.get_mut(&mut bytes) = byte;
+        }
+        use_up::<Everything>(&bytes);
+    }
+
+    #[test]
+    fn truncated_bytes_are_refused_or_harmless(value in everything(), index in any::<prop::sample::Index>()) {
+        let bytes = archived(&value);
+        use_up::<Everything>(&bytes[..index.index(bytes.len())]);
+        use_up::<Everything>(&bytes[index.index(bytes.len()) & !15..]);
+    }
+
+    #[test]
+    fn noise_is_refused_or_harmless(bytes in collection::vec(any::<u8>(), 0..200)) {
+        use_up::<Order>(&bytes);
+        use_up::<Choice>(&bytes);
+        use_up::<Vec<Tree>>(&bytes);
+        use_up::<Option<Box<Choice>>>(&bytes);
+        use_up::<HashMap<String, u8>>(&bytes);
+    }
+}
+
+#[test]
+fn a_flipped_length_is_refused() {
+    // A check that refuses nothing would pass the tests above.
+    let mut bytes = archived(&vec![1u32, 2, 3]);
+    let len = bytes.len() - 4;
+    bytes[len] = 200;
+    assert!(matches!(
+        receive::<Vec<u32>>(&bytes, Trust::Checked),
+        Err(CheckError::Invalid(_))
+    ));
+    let bytes = archived(&7u8);
+    assert!(matches!(
+        receive::<bool>(&bytes, Trust::Checked),
+        Err(CheckError::Invalid(_))
+    ));
+    assert!(matches!(
+        receive::<Choice>(&[9; 48], Trust::Checked),
+        Err(CheckError::Invalid(_))
+    ));
+}
+
+#[test]
+fn length_and_alignment_are_checked_even_if_trusted() {
+    // SAFETY: nothing is read through it but what was archived here.
+    let trust = unsafe { Trust::unchecked() };
+    for trust in [trust, Trust::Checked] {
+        assert_eq!(
+            receive::<u64>(&[0; 7], trust).err(),
+            Some(CheckError::TooShort { len: 7, root: 8 })
+        );
+        assert_eq!(
+            receive::<u64>(&[0; 9], trust).err(),
+            Some(CheckError::Misaligned { len: 9, align: 8 })
+        );
+        assert_eq!(
+            receive::<u64>(&[], trust).err(),
+            Some(CheckError::TooShort { len: 0, root: 8 })
+        );
+        receive::<()>(&[], trust).unwrap();
+        assert_eq!(receive::<u64>(&archived(&5u64), trust).unwrap().to_owned(), 5);
+    }
+}
+
+#[test]
+fn the_lease_comes_back_with_the_error() {
+    let (lease, _) = Received::<u64>::new(Lease::heap(buffer(3)), Trust::Checked)
+        .err()
+        .unwrap();
+    assert_eq!(lease.bytes(), [0xa5; 3]);
+}
+
+fn chain(depth: usize) -> Tree {
+    let leaf = Tree {
+        name: String::new(),
+        children: vec![],
+    };
+    (0..depth).fold(leaf, |tree, _| Tree {
+        name: String::new(),
+        children: vec![tree],
+    })
+}
+
+#[test]
+fn nesting_is_bounded_on_both_sides() {
+    // Each level has one list, the innermost an empty one.
+    let deepest = chain(MAX_DEPTH - 1);
+    assert_eq!(
+        receive::<Tree>(&archived(&deepest), Trust::Checked)
+            .unwrap()
+            .to_owned(),
+        deepest
+    );
+
+    let deeper = chain(MAX_DEPTH);
+    let error = archive_into(&deeper, &mut buffer(64 << 10)).unwrap_err();
+    assert!(matches!(error, ArchiveError::Failed(_)), "{error:?}");
+    // Somebody who does not ask.
+    let bytes = rkyv::to_bytes::<rancor::Error>(&chain(1000)).unwrap();
+    assert!(matches!(
+        receive::<Tree>(&bytes, Trust::Checked),
+        Err(CheckError::Invalid(_))
+    ));
+}
+
+#[test]
+fn what_may_nest_is_known() {
+    assert!(Tree::nests());
+    assert!(Option::<Vec<Tree>>::nests());
+    assert!(<(u8, Tree)>::nests());
+    assert!(Everything::nests());
+    assert!(Generic::<Tree, 1>::nests());
+    assert!(!Generic::<String, 1>::nests());
+    assert!(!Choice::nests());
+    assert!(!Order::nests());
+}

@@ -1,0 +1,85 @@
+//! What a type must be to be sent.
+
+use rkyv::{
+    Archive, Deserialize, Portable, Serialize,
+    api::high::{HighDeserializer, HighValidator},
+    bytecheck::CheckBytes,
+    rancor,
+};
+
+use super::{archive::Sink, schema};
+
+/// A type that can be part of a message: a field, a reply, a message itself.
+///
+/// Derive it ([`macro@crate::ShmType`]). It is implemented for `bool`, `char`, `()`, the integers of fixed
+/// width and their `NonZero` forms, floats, `String`, `Vec`, `VecDeque`, `Box` (of a type, a slice or
+/// `str`), `Option`, `Result`, arrays, tuples of up to 12, the four standard maps and sets, `Duration` and
+/// the addresses of `std::net`. Not for `usize` and `isize`: their archived form has 32 bits and longer values
+/// would be cut; use `u32` or `u64`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be part of a message: it does not implement `ShmType`",
+    label = "has no schema",
+    note = "if `{Self}` is your own type, add `#[derive(shmbus::ShmType)]` to it",
+    note = "if it belongs to another crate and rkyv can archive it, mark the field `#[shm(opaque = \"name@version\")]`"
+)]
+pub trait ShmType:
+    Archive<
+        Archived: Portable
+                      + Send
+                      + Sync
+                      + for<'a> CheckBytes<HighValidator<'a, rancor::Error>>
+                      + Deserialize<Self, HighDeserializer<rancor::Error>>,
+    > + for<'a> Serialize<Sink<'a>>
+    + Send
+    + Sync
+    + Sized
+    + 'static
+{
+    /// Adds this type, and the types it is made of, to a schema. See [`schema::Schema::of`].
+    fn describe(schema: &mut schema::Builder) -> schema::TypeRef;
+
+    /// An upper bound, in bytes, of what the archive of this value takes besides the archived value itself:
+    /// text, list elements, boxed values, with their padding. `None` where there is no cheap bound (maps,
+    /// sets, opaque fields).
+    fn out_of_line(&self) -> Option<usize>;
+
+    /// An upper bound of the archived size of this value, in bytes. `None` where there is no cheap
+    /// bound. A constant for types without text, lists or boxes.
+    #[inline]
+    fn size_bound(&self) -> Option<usize> {
+        let root = size_of::<Self::Archived>();
+        match self.out_of_line()? {
+            0 => Some(root),
+            more => Some(
+                root.saturating_add(more)
+                    .saturating_add(align_of::<Self::Archived>() - 1),
+            ),
+        }
+    }
+
+    /// Whether values of this type can be nested without limit (lists of themselves and the like).
+    #[doc(hidden)]
+    #[inline]
+    fn nests() -> bool {
+        false
+    }
+}
+
+/// A message: a [`ShmType`] with a name that both sides know it by, and the type of its reply.
+///
+/// Derive it ([`macro@crate::ShmMessage`]).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a message",
+    label = "does not implement `ShmMessage`",
+    note = "add `#[derive(shmbus::ShmMessage)]` to `{Self}`"
+)]
+pub trait ShmMessage: ShmType {
+    /// The stable name: `<crate>::<Type>`, unless `#[shm(name = "..")]` says another.
+    const NAME: &'static str;
+
+    /// What an `ask` brings back; `()` unless `#[shm(reply = ..)]` says another.
+    type Reply: ShmType;
+}
+
+/// The largest alignment an archived type may have, in bytes: the start of every message has it.
+pub(crate) const MAX_ALIGN: usize = 16;

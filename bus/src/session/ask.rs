@@ -1,0 +1,199 @@
+//! An ask: a message, and the wait for its reply.
+
+use std::{
+    marker::PhantomData,
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use super::{
+    asks::{Failure, Outcome, Ticket},
+    link::{NoSend, Parcel},
+    port::{Helper, State, Step},
+    route::Route,
+    tell::wait_for_room,
+};
+use crate::{
+    error::{AskError, Bound, SendError},
+    message::{Received, ShmType},
+    shm::{checked::Violation, descriptor::SlotKind},
+};
+
+/// Sends a message, waiting for room if need be, and waits for the reply. Dropped before, it gives back
+/// everything it holds; a reply that comes later is released unread.
+#[must_use = "futures do nothing unless awaited"]
+#[derive(Debug)]
+pub(crate) struct Ask<'a, T, R> {
+    route: &'a Route,
+    message: usize,
+    value: &'a T,
+    deadline: Duration,
+    parcel: Option<Parcel>,
+    ticket: Option<Ticket>,
+    sent: bool,
+    /// The first poll gives way to other asks of this port; see [`Port::help`](super::port::Port::help).
+    polled: bool,
+    helper: Helper,
+    reply: PhantomData<fn() -> R>,
+}
+
+impl<'a, T: ShmType, R: ShmType> Ask<'a, T, R> {
+    pub(crate) fn new(route: &'a Route, message: usize, value: &'a T, deadline: Duration) -> Self {
+        route.port.asking_add();
+        Self {
+            route,
+            message,
+            value,
+            deadline,
+            parcel: None,
+            ticket: None,
+            sent: false,
+            polled: false,
+            helper: Helper::default(),
+            reply: PhantomData,
+        }
+    }
+
+    pub(crate) fn set_deadline(&mut self, deadline: Duration) {
+        self.deadline = deadline;
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        let (route, deadline) = (self.route, self.deadline);
+        *self.ticket.get_or_insert_with(|| {
+            let now = Instant::now();
+            // A deadline beyond the clock's range is a year: as good as none.
+            let at = now.checked_add(deadline).unwrap_or(now + Duration::from_secs(31_536_000));
+            route.port.with(|state| state.open_ask(route.link.id, at))
+        })
+    }
+
+    fn send(&mut self, ticket: Ticket) -> Result<(), SendError> {
+        let route = self.route;
+        if self.parcel.is_none() {
+            self.parcel = Some(route.pack_or_collect(self.value)?);
+        }
+        if !route.link.room.open_ask() {
+            return Err(route.refusal(NoSend::Full(Bound::Asks)));
+        }
+        // Before the message can be answered.
+        route.port.with(|state| state.asks.sent(ticket, true));
+        let descriptor = route.descriptor(SlotKind::Ask, self.message, ticket.correlation());
+        let sent = route.link.send_request(descriptor, &mut self.parcel);
+        sent.map_err(|why| {
+            // A link lost in between has settled the ask already.
+            route.port.with(|state| state.asks.sent(ticket, false));
+            route.link.room.close_ask();
+            route.refusal(why)
+        })
+    }
+
+    fn finish(&mut self, outcome: Outcome) -> Result<Received<R>, AskError> {
+        self.ticket = None;
+        let route = self.route;
+        let name = route.name.to_string();
+        match outcome {
+            Outcome::Reply(lease) => {
+                Received::new(lease, route.node.config.trust).map_err(|(lease, error)| {
+                    drop(lease);
+                    tracing::warn!(%name, %error, "malformed reply");
+                    route.link.session.violated(Violation::Archive);
+                    AskError::Malformed { name }
+                })
+            }
+            Outcome::Deadline => Err(AskError::Deadline { name, after: self.deadline }),
+            Outcome::PeerLost if route.port.is_closed() || route.node.is_closed() => {
+                Err(AskError::Send(SendError::Closed { name }))
+            }
+            Outcome::PeerLost => Err(AskError::PeerLost { name }),
+            Outcome::Failed(Failure::Panicked) => Err(AskError::HandlerPanicked { name }),
+            Outcome::Failed(Failure::Stopped) => Err(AskError::Stopped { name }),
+            Outcome::Failed(Failure::TooLarge) => {
+                Err(AskError::Reply { name, problem: "it is larger than the replier's `Config::message_bytes`" })
+            }
+            Outcome::Failed(Failure::Memory) => {
+                Err(AskError::Reply { name, problem: "the replier has no memory (its `Config::pool_bytes`)" })
+            }
+            Outcome::Failed(Failure::Archive) => {
+                Err(AskError::Reply { name, problem: "it could not be archived" })
+            }
+        }
+    }
+
+    fn poll_sending(&mut self, cx: &Context<'_>) -> Poll<Result<Ticket, AskError>> {
+        let ticket = self.ticket();
+        if self.sent {
+            return Poll::Ready(Ok(ticket));
+        }
+        let route = self.route;
+        if route.link.is_lost() {
+            return Poll::Ready(Err(route.refusal(NoSend::Lost).into()));
+        }
+        let mut attempt = || match self.send(ticket) {
+            Err(SendError::Full { bound, .. }) => Err(bound),
+            done => Ok(done),
+        };
+        let done = match attempt() {
+            Ok(done) => Poll::Ready(done),
+            Err(_) => wait_for_room(route, cx, attempt),
+        };
+        match done {
+            Poll::Ready(Ok(())) => {
+                self.sent = true;
+                Poll::Ready(Ok(ticket))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            // The deadline counts from the beginning: its end is registered like a reply's.
+            Poll::Pending => match route.port.with(|state| state.poll_ask(&route.port, ticket, cx)) {
+                Some(outcome) => Poll::Ready(self.finish(outcome).map(|_| ticket)),
+                None => Poll::Pending,
+            },
+        }
+    }
+}
+
+impl<T: ShmType, R: ShmType> Future for Ask<'_, T, R> {
+    type Output = Result<Received<R>, AskError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let turn = std::task::ready!(tokio::task::coop::poll_proceed(cx));
+        let ticket = match std::task::ready!(this.poll_sending(cx)) {
+            Ok(ticket) => ticket,
+            Err(error) => {
+                turn.made_progress();
+                return Poll::Ready(Err(error));
+            }
+        };
+        let first = !std::mem::replace(&mut this.polled, true);
+        let port = this.route.port.clone();
+        let yield_first = first && port.asking() > 1;
+        let pick = |state: &mut State| state.poll_ask(&port, ticket, cx);
+        match port.help(&mut this.helper, yield_first, pick) {
+            Step::Found(outcome) => {
+                turn.made_progress();
+                Poll::Ready(this.finish(outcome))
+            }
+            Step::Again => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Step::Sleep => Poll::Pending,
+        }
+    }
+}
+
+impl<T, R> Drop for Ask<'_, T, R> {
+    fn drop(&mut self) {
+        let port = &self.route.port;
+        port.asking_sub();
+        port.abandon(&mut self.helper);
+        if let Some(ticket) = self.ticket.take() {
+            let outcome = port.with(|state| state.asks.abandon(ticket));
+            if outcome.is_some() {
+                port.runnable_sub(1);
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! What a node counts of itself.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A count that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self, n: u64) {
+        // Relaxed: a count orders nothing.
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Messages handed to handlers.
+    pub(crate) handled: Count,
+    pub(crate) replies: Count,
+    /// Messages that arrived for an actor that had stopped.
+    pub(crate) dead_letters: Count,
+    /// Messages sent and not released by a peer that was lost.
+    pub(crate) undelivered: Count,
+    pub(crate) panics: Count,
+    pub(crate) violations: Count,
+    pub(crate) handshakes_refused: Count,
+    /// Messages sent on links that are gone.
+    pub(crate) sent_on_lost_links: Count,
+}

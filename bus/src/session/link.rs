@@ -1,0 +1,474 @@
+//! A link: two ports of two nodes, joined by one ring each way.
+//!
+//! The *asking* end (whose node opened an address) sends tells and asks and gets replies; the *answering*
+//! end sends replies only, so a reply always has room: an ask is sent only while fewer asks are open than
+//! the answering end's ring has slots. This file is the sending half of either end.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Waker,
+};
+
+use super::peer::Session;
+use crate::{
+    error::Bound,
+    shm::{
+        bell::Bell,
+        checked::Violation,
+        descriptor::{BufferRef, Descriptor, Inline},
+        doorbell::{Parker, Ringer},
+        inbound::Inbound,
+        pool::{Buffer, Held, Pool},
+        returns::{Return, ReturnReader},
+        ring::Producer,
+        room::Room,
+        sync::lock,
+    },
+};
+
+/// Returns are taken back at the latest after so many sends, so that buffers are used again while warm.
+const COLLECT_EVERY: u32 = 32;
+/// A payload from this size on looks for returns first: the buffer just released is still in the cache.
+const COLLECT_FOR: usize = 16 << 10;
+
+/// Why nothing was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoSend {
+    Full(Bound),
+    /// The peer, or this end's port, is gone.
+    Lost,
+    /// The mailbox was unbound.
+    Stopped,
+}
+
+/// An archived message on its way out.
+#[derive(Debug)]
+pub(crate) enum Parcel {
+    Inline(Inline),
+    Buffer(Buffer, usize),
+}
+
+/// The route of a reply's buffer: no window counts it.
+const NO_ROUTE: u16 = u16::MAX;
+
+/// What this end knows of one window.
+#[derive(Debug)]
+struct Window {
+    limit: u32,
+    /// Unreleased messages; those sent inline among them.
+    held: u32,
+    held_inline: u32,
+    stopped: bool,
+}
+
+/// Which buffers the peer holds. Private memory: a peer can give back only what stands here.
+#[derive(Debug, Default)]
+struct Tokens {
+    held: Vec<Option<(Held, u16)>>,
+    free: Vec<u32>,
+}
+
+impl Tokens {
+    fn issue(&mut self, buffer: Held, route: u16) -> u32 {
+        match self.free.pop() {
+            Some(token) => {
+                self.held[token as usize] = Some((buffer, route));
+                token
+            }
+            None => {
+                self.held.push(Some((buffer, route)));
+                self.held.len() as u32 - 1
+            }
+        }
+    }
+
+    fn redeem(&mut self, token: u32) -> Result<(Held, u16), Violation> {
+        let entry = self.held.get_mut(token as usize).and_then(Option::take);
+        let entry = entry.ok_or(Violation::Token(token))?;
+        self.free.push(token);
+        Ok(entry)
+    }
+}
+
+/// What sending changes; all plain memory of this process, under one lock.
+#[derive(Debug)]
+struct Sending {
+    producer: Producer,
+    returns: ReturnReader,
+    tokens: Tokens,
+    windows: Vec<Window>,
+    /// The window of each mailbox of the peer's port.
+    by_mailbox: HashMap<u32, u16>,
+    /// Messages that the return ring still has to account for.
+    unreturned: u32,
+    returns_limit: u32,
+    /// Tells the peer that a sender of ours waits for room.
+    waiting: Parker,
+    since_collect: u32,
+    redeemed: Vec<Held>,
+    lost: bool,
+    sent: u64,
+}
+
+/// One end of a link.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// This node's number for it.
+    pub(crate) id: u32,
+    /// Whether this end asks (and the other answers).
+    pub(crate) asking: bool,
+    pub(crate) session: Arc<Session>,
+    pub(crate) inbound: Arc<Inbound>,
+    pub(crate) room: Arc<Room>,
+    /// Most messages of the peer that may be unreleased here: the entries of our return ring.
+    pub(crate) receiving_limit: u32,
+    sending: Mutex<Sending>,
+    pool: Arc<Pool>,
+    ringer: Ringer,
+    bell: Bell,
+    lost: AtomicBool,
+}
+
+/// The pieces of a new link.
+pub(crate) struct LinkPieces {
+    pub(crate) id: u32,
+    pub(crate) asking: bool,
+    pub(crate) session: Arc<Session>,
+    pub(crate) inbound: Arc<Inbound>,
+    pub(crate) room: Arc<Room>,
+    pub(crate) producer: Producer,
+    pub(crate) returns: ReturnReader,
+    /// Entries of the peer's return ring.
+    pub(crate) sending_limit: u32,
+    /// Entries of our return ring.
+    pub(crate) receiving_limit: u32,
+    pub(crate) waiting: Parker,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) ringer: Ringer,
+    pub(crate) bell: Bell,
+}
+
+impl Link {
+    pub(crate) fn new(pieces: LinkPieces) -> Arc<Self> {
+        let LinkPieces { id, asking, session, inbound, room, producer, returns, .. } = pieces;
+        Arc::new(Self {
+            id,
+            asking,
+            session,
+            inbound,
+            room,
+            receiving_limit: pieces.receiving_limit,
+            sending: Mutex::new(Sending {
+                producer,
+                returns,
+                tokens: Tokens::default(),
+                windows: Vec::new(),
+                by_mailbox: HashMap::new(),
+                unreturned: 0,
+                returns_limit: pieces.sending_limit,
+                waiting: pieces.waiting,
+                since_collect: 0,
+                redeemed: Vec::new(),
+                lost: false,
+                sent: 0,
+            }),
+            pool: pieces.pool,
+            ringer: pieces.ringer,
+            bell: pieces.bell,
+            lost: AtomicBool::new(false),
+        })
+    }
+
+    /// The window of a mailbox, shared by all addresses of this node's port. `None`: too many.
+    pub(crate) fn route(&self, mailbox: u32, limit: u32) -> Option<u16> {
+        let mut sending = lock(&self.sending);
+        if let Some(route) = sending.by_mailbox.get(&mailbox) {
+            return Some(*route);
+        }
+        let route = u16::try_from(sending.windows.len()).ok().filter(|route| *route != NO_ROUTE)?;
+        sending.windows.push(Window { limit, held: 0, held_inline: 0, stopped: false });
+        sending.by_mailbox.insert(mailbox, route);
+        Some(route)
+    }
+
+    /// The peer unbound a mailbox: who waits for room in it is told.
+    pub(crate) fn stop_route(&self, mailbox: u32) {
+        let mut sending = lock(&self.sending);
+        if let Some(route) = sending.by_mailbox.get(&mailbox).copied() {
+            sending.windows[usize::from(route)].stopped = true;
+        }
+        drop(sending);
+        self.room.wake();
+    }
+
+    /// Sends a tell or an ask. On failure the parcel stays with the caller.
+    pub(crate) fn send_request(
+        &self,
+        mut descriptor: Descriptor,
+        parcel: &mut Option<Parcel>,
+    ) -> Result<(), NoSend> {
+        let route = descriptor.route();
+        let mut sending = lock(&self.sending);
+        let outcome = self.try_request(&mut sending, &mut descriptor, route, parcel);
+        drop(sending);
+        match outcome {
+            Ok(()) => {
+                self.ring();
+                Ok(())
+            }
+            Err(Refusal::No(why)) => Err(why),
+            Err(Refusal::Violation(violation)) => {
+                self.session.violated(violation);
+                Err(NoSend::Lost)
+            }
+        }
+    }
+
+    fn try_request(
+        &self,
+        sending: &mut Sending,
+        descriptor: &mut Descriptor,
+        route: u16,
+        parcel: &mut Option<Parcel>,
+    ) -> Result<(), Refusal> {
+        if sending.lost {
+            return Err(Refusal::No(NoSend::Lost));
+        }
+        sending.since_collect += 1;
+        if sending.since_collect >= COLLECT_EVERY {
+            self.take_returns(sending)?;
+        }
+        // A second look at each bound comes after the returns were taken.
+        for again in [false, true] {
+            let window = &sending.windows[usize::from(route)];
+            if window.stopped {
+                return Err(Refusal::No(NoSend::Stopped));
+            }
+            let bound = if window.held >= window.limit {
+                Bound::Window
+            } else if sending.unreturned >= sending.returns_limit {
+                Bound::Returns
+            } else if sending.producer.room()? == 0 {
+                Bound::Ring
+            } else {
+                break;
+            };
+            if again || (self.take_returns(sending)? == 0 && bound != Bound::Ring) {
+                return Err(Refusal::No(NoSend::Full(bound)));
+            }
+        }
+        let inline = matches!(parcel, Some(Parcel::Inline(_)));
+        self.push(sending, descriptor, parcel, route)?;
+        sending.unreturned += 1;
+        let window = &mut sending.windows[usize::from(route)];
+        window.held += 1;
+        window.held_inline += u32::from(inline);
+        Ok(())
+    }
+
+    /// Sends a reply, for which the ask keeps a place.
+    pub(crate) fn send_reply(&self, mut descriptor: Descriptor, parcel: Option<Parcel>) -> Result<(), NoSend> {
+        let mut parcel = parcel;
+        let mut sending = lock(&self.sending);
+        if sending.lost {
+            return Err(NoSend::Lost);
+        }
+        let outcome = (|| {
+            sending.since_collect += 1;
+            if sending.since_collect >= COLLECT_EVERY {
+                self.take_returns(&mut sending)?;
+            }
+            if sending.producer.room()? == 0 {
+                return Err(Refusal::Violation(Violation::Asks(self.room.limit())));
+            }
+            let buffered = matches!(parcel, Some(Parcel::Buffer(..)));
+            if buffered && sending.unreturned >= sending.returns_limit {
+                self.take_returns(&mut sending)?;
+                if sending.unreturned >= sending.returns_limit {
+                    return Err(Refusal::Violation(Violation::Asks(self.room.limit())));
+                }
+            }
+            self.push(&mut sending, &mut descriptor, &mut parcel, NO_ROUTE)?;
+            sending.unreturned += u32::from(buffered);
+            Ok(())
+        })();
+        drop(sending);
+        match outcome {
+            Ok(()) => {
+                self.ring();
+                Ok(())
+            }
+            Err(Refusal::No(why)) => Err(why),
+            Err(Refusal::Violation(violation)) => {
+                self.session.violated(violation);
+                Err(NoSend::Lost)
+            }
+        }
+    }
+
+    /// Writes the slot. After this nothing can fail.
+    fn push(
+        &self,
+        sending: &mut Sending,
+        descriptor: &mut Descriptor,
+        parcel: &mut Option<Parcel>,
+        route: u16,
+    ) -> Result<(), Refusal> {
+        match parcel {
+            None => {}
+            Some(Parcel::Inline(inline)) => descriptor.set_inline(inline),
+            Some(Parcel::Buffer(buffer, _)) => {
+                // The announcement goes first: the socket keeps it even if we die at once.
+                self.session.announce(&self.pool, buffer.segment())?;
+            }
+        }
+        if let Some(Parcel::Buffer(buffer, len)) = parcel.take() {
+            let (segment, offset) = (buffer.segment(), buffer.offset() as u64);
+            let token = sending.tokens.issue(buffer.into_held(), route);
+            descriptor.set_buffer(BufferRef { segment, token, offset, len: len as u64 });
+        }
+        sending.producer.push(descriptor);
+        sending.sent += 1;
+        Ok(())
+    }
+
+    fn ring(&self) {
+        if self.ringer.due() {
+            self.bell.ring();
+        }
+    }
+
+    /// Takes back what the peer has released. Returns how many messages that were.
+    fn take_returns(&self, sending: &mut Sending) -> Result<u32, Violation> {
+        sending.since_collect = 0;
+        let mut count = 0;
+        let outcome = loop {
+            match sending.returns.pop() {
+                Ok(None) => break Ok(()),
+                Ok(Some(what)) => match sending.settle(what) {
+                    Ok(messages) => count += messages,
+                    Err(violation) => break Err(violation),
+                },
+                Err(violation) => break Err(violation),
+            }
+        };
+        if !sending.redeemed.is_empty() {
+            self.pool.release(sending.redeemed.drain(..));
+        }
+        outcome.map(|()| count)
+    }
+
+    /// Takes back what the peer has released and wakes who waits for it.
+    pub(crate) fn collect(&self) {
+        let mut sending = lock(&self.sending);
+        sending.waiting.unpark();
+        let outcome = if sending.lost { Ok(0) } else { self.take_returns(&mut sending) };
+        drop(sending);
+        if let Err(violation) = outcome {
+            self.session.violated(violation);
+        }
+        self.room.wake();
+    }
+
+    /// Takes returns before a large buffer is taken, so that the warm one is used again.
+    pub(crate) fn warm(&self, bytes: usize) {
+        if bytes < COLLECT_FOR {
+            return;
+        }
+        let mut sending = lock(&self.sending);
+        let outcome = if sending.lost { Ok(0) } else { self.take_returns(&mut sending) };
+        drop(sending);
+        if let Err(violation) = outcome {
+            self.session.violated(violation);
+        }
+    }
+
+    /// Registers a task that waits for room; it must try once more afterwards.
+    pub(crate) fn wait(&self, waker: &Waker) {
+        self.room.wait(waker);
+        lock(&self.sending).waiting.park();
+    }
+
+    /// The link ends: nothing more can be sent, everything the peer held is ours again. Returns how many
+    /// messages it had not released.
+    pub(crate) fn lose(&self) -> u32 {
+        let mut sending = lock(&self.sending);
+        if sending.lost {
+            return 0;
+        }
+        // What it released before it died is not undelivered. A violation changes nothing any more.
+        let _ = self.take_returns(&mut sending);
+        sending.lost = true;
+        // Relaxed: read only to answer sooner what the lock decides.
+        self.lost.store(true, Ordering::Relaxed);
+        let undelivered = sending.unreturned;
+        let tokens = std::mem::take(&mut sending.tokens);
+        self.pool.release(tokens.held.into_iter().flatten().map(|(held, _)| held));
+        drop(sending);
+        self.room.wake();
+        undelivered
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Messages sent on this end, and those of them that the peer has not released.
+    pub(crate) fn counts(&self) -> (u64, u32) {
+        let mut sending = lock(&self.sending);
+        if !sending.lost {
+            let _ = self.take_returns(&mut sending);
+        }
+        (sending.sent, if sending.lost { 0 } else { sending.unreturned })
+    }
+}
+
+impl Sending {
+    fn settle(&mut self, what: Return) -> Result<u32, Violation> {
+        match what {
+            Return::Token(token) => {
+                let (buffer, route) = self.tokens.redeem(token)?;
+                self.redeemed.push(buffer);
+                if let Some(window) = self.windows.get_mut(usize::from(route)) {
+                    window.held -= 1;
+                }
+                self.unreturned -= 1;
+                Ok(1)
+            }
+            Return::Credit { route, count } => {
+                let messages = u32::from(count);
+                let window = self.windows.get_mut(usize::from(route));
+                let held = window.as_ref().map_or(0, |window| window.held_inline);
+                let Some(window) = window.filter(|_| messages <= held) else {
+                    return Err(Violation::Credit { route, count, held });
+                };
+                window.held_inline -= messages;
+                window.held -= messages;
+                self.unreturned -= messages;
+                Ok(messages)
+            }
+        }
+    }
+}
+
+/// Why a slot was not written.
+enum Refusal {
+    No(NoSend),
+    Violation(Violation),
+}
+
+impl From<Violation> for Refusal {
+    fn from(violation: Violation) -> Self {
+        Refusal::Violation(violation)
+    }
+}
+
+impl From<NoSend> for Refusal {
+    fn from(why: NoSend) -> Self {
+        Refusal::No(why)
+    }
+}

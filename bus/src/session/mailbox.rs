@@ -1,0 +1,131 @@
+//! A bound name's queue: filled by its port's drain, emptied by its actor.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, Weak},
+    task::{Context, Waker},
+};
+
+use super::{delivery::Delivery, frame::{Binding, KindInfo}, node::Node, port::Port};
+use crate::{
+    message::{ShmMessage, schema::Schema},
+    shm::sync::lock,
+};
+
+/// One message type, as sender and receiver compare it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kind {
+    /// The stable name.
+    pub(crate) name: &'static str,
+    /// Describes the message.
+    pub(crate) schema: fn() -> Schema,
+    /// Describes its reply.
+    pub(crate) reply: fn() -> Schema,
+}
+
+impl Kind {
+    pub(crate) fn of<M: ShmMessage>() -> Self {
+        Self { name: M::NAME, schema: Schema::of::<M>, reply: Schema::of::<M::Reply> }
+    }
+
+    /// What peers compare.
+    pub(crate) fn info(&self) -> KindInfo {
+        KindInfo {
+            name: self.name.to_owned(),
+            schema: (self.schema)().fingerprint(),
+            reply: (self.reply)().fingerprint(),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    messages: VecDeque<Delivery>,
+    waker: Option<Waker>,
+    closed: bool,
+}
+
+/// The receiving end of a name.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    pub(crate) binding: Binding,
+    pub(crate) kinds: Vec<Kind>,
+    pub(crate) port: Arc<Port>,
+    node: Weak<Node>,
+    queue: Mutex<Queue>,
+}
+
+impl Mailbox {
+    pub(crate) fn new(binding: Binding, kinds: Vec<Kind>, port: Arc<Port>, node: Weak<Node>) -> Arc<Self> {
+        Arc::new(Self { binding, kinds, port, node, queue: Mutex::default() })
+    }
+
+    /// Takes a message in. Gives it back if the mailbox is closed. Called under the port's lock.
+    pub(crate) fn push(&self, delivery: Delivery, wakers: &mut Vec<Waker>) -> Result<(), Delivery> {
+        let mut queue = lock(&self.queue);
+        if queue.closed {
+            return Err(delivery);
+        }
+        if queue.messages.is_empty() {
+            self.port.runnable_add(1);
+        }
+        queue.messages.push_back(delivery);
+        wakers.extend(queue.waker.take());
+        Ok(())
+    }
+
+    /// Moves all that has arrived behind what `into` holds. Returns whether there was anything.
+    pub(crate) fn take(&self, into: &mut VecDeque<Delivery>) -> bool {
+        let mut queue = lock(&self.queue);
+        if queue.messages.is_empty() {
+            return false;
+        }
+        self.port.runnable_sub(1);
+        if into.is_empty() {
+            // Both queues keep their memory: no allocation once they have grown.
+            std::mem::swap(into, &mut queue.messages);
+        } else {
+            into.append(&mut queue.messages);
+        }
+        true
+    }
+
+    /// Registers the task to be woken by the next message. Returns `false` if there is one already.
+    pub(crate) fn register(&self, cx: &Context<'_>) -> bool {
+        let mut queue = lock(&self.queue);
+        if !queue.messages.is_empty() {
+            return false;
+        }
+        match &mut queue.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        true
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.queue).closed
+    }
+
+    /// Withdraws the name. Messages not yet handled become dead letters, and their asks fail.
+    pub(crate) fn close(&self) {
+        let (messages, waker) = {
+            let mut queue = lock(&self.queue);
+            if std::mem::replace(&mut queue.closed, true) {
+                return;
+            }
+            if !queue.messages.is_empty() {
+                self.port.runnable_sub(1);
+            }
+            (std::mem::take(&mut queue.messages), queue.waker.take())
+        };
+        if let Some(node) = self.node.upgrade() {
+            node.unbind(&self.binding);
+            node.counters.dead_letters.add(messages.len() as u64);
+        }
+        drop(messages);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Sessions between nodes: names, handshake, control frames, links, ports.
+//!
+//! This floor knows tokio and not actix. `shm` and `message` lie below it, `actor` above.
+
+pub(crate) mod ask;
+pub(crate) mod asks;
+pub(crate) mod counters;
+pub(crate) mod delivery;
+pub(crate) mod directory;
+pub(crate) mod frame;
+pub(crate) mod handshake;
+pub(crate) mod hello;
+pub(crate) mod link;
+pub(crate) mod mailbox;
+pub(crate) mod mailboxes;
+pub(crate) mod names;
+pub(crate) mod node;
+pub(crate) mod opening;
+pub(crate) mod parcel;
+pub(crate) mod peer;
+pub(crate) mod port;
+pub(crate) mod port_task;
+pub(crate) mod registry;
+pub(crate) mod route;
+pub(crate) mod schemas;
+pub(crate) mod socket;
+pub(crate) mod spin;
+pub(crate) mod tell;

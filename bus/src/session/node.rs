@@ -1,0 +1,641 @@
+//! A node: what one joined bus keeps.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    task::Waker,
+    thread::ThreadId,
+    time::Duration,
+};
+
+use dashmap::DashMap;
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::{OnceCell, watch},
+    task::JoinHandle,
+};
+
+use super::{
+    counters::Counters,
+    directory::Claim,
+    frame::{Binding, Frame},
+    handshake::{self, HandshakeError, Me},
+    hello::{Code, Verdict},
+    link::Link,
+    mailbox::{Kind, Mailbox},
+    peer::Session,
+    port::{Port, Watcher},
+    port_task,
+    registry::{Provider, Registry},
+    schemas,
+    socket::{Listener, Socket},
+};
+use crate::{
+    config::Config,
+    error::{BindError, JoinError, ResourceError},
+    message::schema::Schema,
+    shm::{pool::Pool, sync::lock},
+};
+
+/// Which port a caller uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum PortKey {
+    /// The port of everybody who has none of his own.
+    Shared,
+    /// The port of one thread, for the actors on it.
+    Thread(ThreadId),
+}
+
+#[derive(Debug, Default)]
+struct Ports {
+    by_key: HashMap<PortKey, Arc<Port>>,
+    by_id: HashMap<u32, Arc<Port>>,
+    next: u32,
+}
+
+/// Whom a handshake is under way with, in either direction, by node name.
+type Meeting = HashSet<String>;
+
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) config: Config,
+    me: Me,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) counters: Arc<Counters>,
+    ports: Mutex<Ports>,
+    pub(crate) sessions: DashMap<u64, Arc<Session>>,
+    own_session: OnceCell<Arc<Session>>,
+    registry: Mutex<Registry>,
+    /// Counts changes of names and sessions, for those who wait for one.
+    pub(crate) changed: watch::Sender<u64>,
+    dialling: Mutex<Meeting>,
+    accepting: Mutex<Meeting>,
+    closing: watch::Sender<bool>,
+    closed: AtomicBool,
+    links: AtomicU32,
+    runtime: Handle,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    claim: Mutex<Option<Claim>>,
+    socket: PathBuf,
+}
+
+impl Node {
+    /// Joins: takes the name, listens, and meets every node that is there.
+    pub(crate) async fn join(config: Config) -> Result<Arc<Self>, JoinError> {
+        config.check()?;
+        let runtime = Handle::try_current().map_err(|error| JoinError::Runtime(error.to_string()))?;
+        let (dir, bus, node) = (config.dir.clone(), config.bus.clone(), config.node.clone());
+        let within = config.handshake_deadline;
+        // Looking at the directory, its lock and its dead sockets blocks.
+        let claim = runtime
+            .spawn_blocking(move || Claim::take(dir.as_deref(), &bus, &node, within))
+            .await
+            .map_err(|error| JoinError::Runtime(error.to_string()))??;
+        let socket = claim.path().to_owned();
+        let action = || format!("listen at {}", socket.display());
+        let failed = |source| ResourceError { action: action(), limit: "RLIMIT_NOFILE (`ulimit -n`)", source };
+        let listener = Listener::new(claim.listener().map_err(failed)?).map_err(failed)?;
+        let others = claim.others().unwrap_or_default();
+
+        let node = Arc::new(Self {
+            me: Me::new(&config.bus, &config.node),
+            pool: Pool::new(config.segment_bytes, config.pool_bytes),
+            counters: Arc::default(),
+            ports: Mutex::default(),
+            sessions: DashMap::new(),
+            own_session: OnceCell::new(),
+            registry: Mutex::default(),
+            changed: watch::Sender::new(0),
+            dialling: Mutex::new(others.iter().map(|(name, _)| name.clone()).collect()),
+            accepting: Mutex::default(),
+            closing: watch::Sender::new(false),
+            closed: AtomicBool::new(false),
+            links: AtomicU32::new(0),
+            runtime,
+            tasks: Mutex::default(),
+            claim: Mutex::new(Some(claim)),
+            socket: socket.clone(),
+            config,
+        });
+        node.spawn(listen(Arc::downgrade(&node), listener, node.closing.subscribe()));
+        node.meet(others).await;
+        tracing::info!(node = %node.config.node, bus = %node.config.bus, peers = node.sessions.len(), "joined");
+        Ok(node)
+    }
+
+    pub(crate) fn next_link(&self) -> u32 {
+        // Relaxed: only uniqueness counts.
+        self.links.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = lock(&self.tasks);
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(self.runtime.spawn(task));
+    }
+
+    /// Dials everybody and waits until each has told its names, failed, or taken too long.
+    async fn meet(self: &Arc<Self>, others: Vec<(String, PathBuf)>) {
+        let dials: Vec<_> = others
+            .into_iter()
+            .map(|(name, path)| {
+                let (done, met) = tokio::sync::oneshot::channel::<()>();
+                self.spawn(dial(Arc::downgrade(self), name, path, self.closing.subscribe(), done));
+                met
+            })
+            .collect();
+        let all = async {
+            for met in dials {
+                let _ = met.await;
+            }
+        };
+        let _ = tokio::time::timeout(self.config.handshake_deadline, all).await;
+    }
+
+    /// Begins the session with a peer that has been met. `None`: there is one already.
+    fn begin(self: &Arc<Self>, socket: Socket, peer: handshake::Peer) -> Option<Arc<Session>> {
+        let session = Session::new(self, socket, peer, false);
+        {
+            // Under the registry's lock, so that each name is in the snapshot or announced after it.
+            let registry = lock(&self.registry);
+            match self.sessions.entry(session.peer.id) {
+                dashmap::Entry::Occupied(_) => return None,
+                dashmap::Entry::Vacant(place) => place.insert(session.clone()),
+            };
+            for frame in Frame::names(registry.own()) {
+                session.send(&frame, &[]);
+            }
+        }
+        tracing::debug!(peer = %session.peer.name, pid = session.peer.pid, uid = session.peer.uid,
+            features = session.peer.features, "session begins");
+        self.spawn(session.clone().run(self.closing.subscribe()));
+        self.touch();
+        Some(session)
+    }
+
+    /// The session of this node with itself, by the same code as all others.
+    pub(crate) async fn own_session(self: &Arc<Self>) -> Result<Arc<Session>, ResourceError> {
+        self.own_session
+            .get_or_try_init(|| async {
+                let (a, b) = Socket::pair().map_err(|source| ResourceError {
+                    action: "make a socket pair".into(),
+                    limit: "RLIMIT_NOFILE (`ulimit -n`)",
+                    source,
+                })?;
+                let peer = handshake::Peer {
+                    id: self.me.id,
+                    name: self.config.node.clone(),
+                    pid: std::process::id() as i32,
+                    uid: self.me.uid,
+                    gid: nix::unistd::getegid().as_raw(),
+                    features: self.me.features,
+                };
+                let (ours, theirs) =
+                    (Session::new(self, a, peer.clone(), true), Session::new(self, b, peer, true));
+                self.spawn(ours.clone().run(self.closing.subscribe()));
+                self.spawn(theirs.run(self.closing.subscribe()));
+                Ok(ours)
+            })
+            .await
+            .cloned()
+    }
+
+    /// The port of `key`, made at its first use on the runtime of the caller.
+    pub(crate) fn port_of(self: &Arc<Self>, key: PortKey) -> Result<Arc<Port>, ResourceError> {
+        let mut ports = lock(&self.ports);
+        if let Some(port) = ports.by_key.get(&key).filter(|port| !port.is_closed()) {
+            return Ok(port.clone());
+        }
+        let (runtime, watcher) = match key {
+            PortKey::Shared if self.runtime.runtime_flavor() != RuntimeFlavor::CurrentThread => {
+                (self.runtime.clone(), Watcher::Helpers)
+            }
+            PortKey::Shared => (self.runtime.clone(), Watcher::Task),
+            PortKey::Thread(_) => (Handle::current(), Watcher::Task),
+        };
+        let id = ports.next;
+        let port = Port::new(id, self.config.spin, watcher)?;
+        let task = {
+            let _inside = runtime.enter();
+            port_task::run(Arc::downgrade(self), port.clone())?
+        };
+        ports.next += 1;
+        ports.by_id.insert(id, port.clone());
+        ports.by_key.insert(key, port.clone());
+        lock(&self.tasks).push(runtime.spawn(task));
+        Ok(port)
+    }
+
+    pub(crate) fn port(&self, id: u32) -> Option<Arc<Port>> {
+        lock(&self.ports).by_id.get(&id).cloned()
+    }
+
+    pub(crate) fn ports(&self) -> Vec<Arc<Port>> {
+        lock(&self.ports).by_id.values().cloned().collect()
+    }
+
+    /// A port's thread has ended.
+    pub(crate) fn port_gone(&self, port: &Arc<Port>) {
+        {
+            let mut ports = lock(&self.ports);
+            ports.by_id.remove(&port.id);
+            ports.by_key.retain(|_, other| !Arc::ptr_eq(other, port));
+        }
+        port.close();
+        let own = self.own_session.get().cloned();
+        for session in self.sessions.iter().map(|entry| entry.clone()).chain(own) {
+            let gone: Vec<u32> = {
+                let links = lock(&session.links);
+                links.by_id.values().filter(|(_, at, _)| Arc::ptr_eq(at, port)).map(|(link, ..)| link.id).collect()
+            };
+            for id in gone {
+                session.send(&Frame::Unlink { link: id }, &[]);
+                session.drop_link(|(link, ..)| link.id == id);
+            }
+        }
+    }
+
+    // ---- names ----
+
+    /// Something about names or sessions has changed.
+    fn touch(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    pub(crate) fn heard(&self, session: &Arc<Session>, bindings: Vec<Binding>) {
+        {
+            let mut registry = lock(&self.registry);
+            for binding in bindings {
+                if !registry.add(session, binding) {
+                    session.close(format!("more than {} names (`Config::mailboxes`)", self.config.mailboxes));
+                    break;
+                }
+            }
+        }
+        self.touch();
+    }
+
+    pub(crate) fn forgot(&self, session: &Arc<Session>, name: &str, port: u32, mailbox: u32) {
+        lock(&self.registry).remove(session.peer.id, name, port, mailbox);
+        self.touch();
+    }
+
+    /// A session has ended.
+    pub(crate) fn ended(&self, session: &Arc<Session>) {
+        if session.is_self {
+            return;
+        }
+        lock(&self.registry).remove_all(session.peer.id);
+        self.sessions.remove_if(&session.peer.id, |_, current| Arc::ptr_eq(current, session));
+        tracing::debug!(peer = %session.peer.name, reason = session.reason(), "session ended");
+        self.touch();
+    }
+
+    /// Whether somebody has the name now, and who.
+    pub(crate) fn provider(&self, name: &str) -> Option<Provider> {
+        lock(&self.registry).find(name)
+    }
+
+    /// Gives a name to a mailbox of `port` and tells everybody.
+    pub(crate) fn bind(
+        self: &Arc<Self>,
+        port: &Arc<Port>,
+        name: &str,
+        kinds: Vec<Kind>,
+        window: u32,
+    ) -> Result<Arc<Mailbox>, BindError> {
+        super::names::check("actor", name)?;
+        if self.is_closed() {
+            return Err(BindError::Closed);
+        }
+        let limit = self.config.mailboxes;
+        let mailbox = port.reserve_mailbox(limit).ok_or(BindError::TooMany { limit })?;
+        let binding = Binding {
+            name: name.to_owned(),
+            port: port.id,
+            mailbox,
+            window,
+            kinds: kinds.iter().map(Kind::info).collect(),
+        };
+        // Sends nothing that the frame's limits would refuse.
+        let announcement = Frame::Bound(binding.clone());
+        if announcement.encode().is_err() {
+            port.remove_mailbox(mailbox);
+            return Err(BindError::TooMany { limit: super::frame::KINDS_MAX });
+        }
+        let made = Mailbox::new(binding, kinds, port.clone(), Arc::downgrade(self));
+        {
+            let mut registry = lock(&self.registry);
+            if let Some(taken) = registry.find(name) {
+                drop(registry);
+                port.remove_mailbox(mailbox);
+                let node = taken.session.map_or_else(|| self.config.node.clone(), |s| s.peer.name.clone());
+                return Err(BindError::NameTaken { name: name.to_owned(), node });
+            }
+            registry.add_own(self.me.id, made.clone());
+            port.add_mailbox(made.clone());
+            for session in &self.sessions {
+                session.send(&announcement, &[]);
+            }
+        }
+        self.touch();
+        Ok(made)
+    }
+
+    /// Withdraws a name of ours.
+    pub(crate) fn unbind(&self, binding: &Binding) {
+        {
+            let mut registry = lock(&self.registry);
+            registry.remove_own(self.me.id, binding);
+            let frame = Frame::Unbound {
+                name: binding.name.clone(),
+                port: binding.port,
+                mailbox: binding.mailbox,
+            };
+            for session in &self.sessions {
+                session.send(&frame, &[]);
+            }
+        }
+        if let Some(port) = self.port(binding.port) {
+            port.remove_mailbox(binding.mailbox);
+        }
+        if let Some(own) = self.own_session.get() {
+            let links: Vec<_> = lock(&own.links).by_id.values().map(|(link, ..)| link.clone()).collect();
+            for link in links.iter().filter(|link| link.asking) {
+                link.stop_route(binding.mailbox);
+            }
+        }
+        self.touch();
+    }
+
+    /// The archived schemas of a message and its reply, for a peer whose own differ.
+    pub(crate) fn describe(&self, name: &str, kind: &str) -> super::peer::Described {
+        let Some(mailbox) = lock(&self.registry).own_mailbox(name) else { return (None, None) };
+        let Some(kind) = mailbox.kinds.iter().find(|own| own.name == kind) else { return (None, None) };
+        let fits = |schema: Schema| schemas::encode(&schema).filter(|b| b.len() <= super::frame::SCHEMA_MAX);
+        (fits((kind.schema)()), fits((kind.reply)()))
+    }
+
+    // ---- memory ----
+
+    fn all_links(&self) -> Vec<Arc<Link>> {
+        let own = self.own_session.get().cloned();
+        let sessions = self.sessions.iter().map(|entry| entry.clone()).chain(own);
+        sessions
+            .flat_map(|session| lock(&session.links).by_id.values().map(|(link, ..)| link.clone()).collect::<Vec<_>>())
+            .collect()
+    }
+
+    /// Messages sent, and those of them not released.
+    pub(crate) fn traffic(&self) -> (u64, u64) {
+        let lost = self.counters.sent_on_lost_links.get();
+        self.all_links().iter().map(|link| link.counts()).fold((lost, 0), |(sent, unreleased), (s, u)| {
+            (sent + s, unreleased + u64::from(u))
+        })
+    }
+
+    /// Takes back what the peers have released, everywhere.
+    pub(crate) fn collect_all(&self) {
+        for link in self.all_links() {
+            link.collect();
+        }
+    }
+
+    /// Registers a task that waits for pool memory; it must try once more afterwards.
+    pub(crate) fn wait_for_memory(&self, waker: &Waker) {
+        self.pool.wait(waker);
+        for link in self.all_links() {
+            link.wait(waker);
+        }
+    }
+
+    // ---- the end ----
+
+    /// Leaves the bus: every name is withdrawn, every task ends, the socket goes.
+    pub(crate) async fn leave(&self) {
+        self.close();
+        let tasks = std::mem::take(&mut *lock(&self.tasks));
+        for task in tasks {
+            // A port's task ends with its port; its runtime may be gone already.
+            let _ = tokio::time::timeout(Duration::from_secs(1), task).await;
+        }
+    }
+
+    /// What leaving does at once.
+    pub(crate) fn close(&self) {
+        if self.closed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let own = lock(&self.registry).take_own();
+        for mailbox in own {
+            mailbox.close();
+        }
+        self.closing.send_replace(true);
+        for port in self.ports() {
+            port.close();
+        }
+        // Unlinks the socket: a few system calls on a local file system.
+        drop(lock(&self.claim).take());
+        self.touch();
+        tracing::info!(node = %self.config.node, socket = %self.socket.display(), "left");
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Accepts, until the node closes. Handshakes run beside each other, at most so many.
+async fn listen(node: Weak<Node>, listener: Listener, mut closing: watch::Receiver<bool>) {
+    let Some(limit) = node.upgrade().map(|node| node.config.handshakes) else { return };
+    let running = Arc::new(tokio::sync::Semaphore::new(limit));
+    loop {
+        let next = async {
+            let place = running.clone().acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            biased;
+            _ = closing.wait_for(|closing| *closing) => return,
+            next = next => next,
+        };
+        let Some(this) = node.upgrade() else { return };
+        match accepted {
+            Ok(socket) => {
+                let task = welcome(node.clone(), socket, this.closing.subscribe());
+                this.spawn(async move {
+                    task.await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::error!(%error, "this node accepts no more peers");
+                return;
+            }
+        }
+    }
+}
+
+async fn welcome(node: Weak<Node>, socket: Socket, mut closing: watch::Receiver<bool>) {
+    let Some((me, within)) = node.upgrade().map(|n| (n.me.clone(), n.config.handshake_deadline)) else {
+        return;
+    };
+    let mut welcomed = None;
+    let met = {
+        let decide = |peer: &handshake::Peer| {
+            let verdict = node.upgrade().map_or(Verdict::refuse(Code::Shutdown, "leaving"), |n| n.decide(peer));
+            if verdict == Verdict::Welcome {
+                welcomed = Some(peer.name.clone());
+            }
+            verdict
+        };
+        tokio::select! {
+            biased;
+            _ = closing.wait_for(|closing| *closing) => return,
+            met = handshake::accept(&socket, &me, within, decide) => met,
+        }
+    };
+    let Some(node) = node.upgrade() else { return };
+    match met {
+        Ok(Some(peer)) => {
+            node.begin(socket, peer);
+        }
+        // A probe.
+        Ok(None) => {}
+        Err(error) => {
+            if !matches!(error, HandshakeError::Declined { code: Code::Duplicate, .. }) {
+                node.counters.handshakes_refused.add(1);
+                tracing::warn!(%error, "no session with a peer that connected");
+            }
+        }
+    }
+    if let Some(name) = welcomed {
+        lock(&node.accepting).remove(&name);
+    }
+}
+
+impl Node {
+    /// Whether a peer that fits gets a session. Of two nodes that dial each other, the lower id's dial wins.
+    fn decide(&self, peer: &handshake::Peer) -> Verdict {
+        let dialling = lock(&self.dialling);
+        let mut accepting = lock(&self.accepting);
+        if self.is_closed() {
+            Verdict::refuse(Code::Shutdown, "the node is leaving")
+        } else if self.sessions.contains_key(&peer.id) {
+            Verdict::refuse(Code::Duplicate, "there is a session already")
+        } else if self.me.id < peer.id && dialling.contains(&peer.name) {
+            Verdict::refuse(Code::Duplicate, "this node dials itself, and has the lower id")
+        } else if self.sessions.len() + accepting.len() >= self.config.peers {
+            Verdict::refuse(Code::Full, "the node has as many peers as it may (`Config::peers`)")
+        } else {
+            accepting.insert(peer.name.clone());
+            Verdict::Welcome
+        }
+    }
+}
+
+/// Meets one node; retries while that node is there but does not answer. `done` is dropped at the first
+/// outcome.
+async fn dial(
+    node: Weak<Node>,
+    name: String,
+    path: PathBuf,
+    mut closing: watch::Receiver<bool>,
+    done: tokio::sync::oneshot::Sender<()>,
+) {
+    let mut done = Some(done);
+    let mut pause = Duration::from_millis(500);
+    loop {
+        let attempt = attempt(&node, &name, &path);
+        let again = tokio::select! {
+            biased;
+            _ = closing.wait_for(|closing| *closing) => return,
+            again = attempt => again,
+        };
+        drop(done.take());
+        if let Some(node) = node.upgrade() {
+            lock(&node.dialling).remove(&name);
+        }
+        if !again {
+            return;
+        }
+        // The node is stopped or overloaded: nothing tells when it is back, so it is asked now and then.
+        tokio::select! {
+            _ = closing.wait_for(|closing| *closing) => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(Duration::from_secs(30));
+        let Some(node) = node.upgrade() else { return };
+        if node.knows(&name) {
+            return;
+        }
+        lock(&node.dialling).insert(name.clone());
+    }
+}
+
+impl Node {
+    fn knows(&self, node: &str) -> bool {
+        self.sessions.iter().any(|session| session.peer.name == node) || lock(&self.accepting).contains(node)
+    }
+}
+
+/// One dial. Returns whether another one later may succeed where this did not.
+async fn attempt(node: &Weak<Node>, name: &str, path: &std::path::Path) -> bool {
+    let Some((me, within)) = node.upgrade().map(|n| (n.me.clone(), n.config.handshake_deadline)) else {
+        return false;
+    };
+    let outcome = match Socket::connect(path, within).await {
+        Ok(socket) => handshake::dial(&socket, &me, within).await.map(|peer| (socket, peer)),
+        // Nobody listens there any more; the next join sweeps it.
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound) => {
+            return false;
+        }
+        Err(error) => Err(HandshakeError::Socket(error)),
+    };
+    let Some(this) = node.upgrade() else { return false };
+    match outcome {
+        Ok((socket, peer)) => {
+            if let Some(session) = this.begin(socket, peer) {
+                drop(this);
+                let mut introduced = session.introduced.subscribe();
+                let _ = tokio::time::timeout(within, introduced.wait_for(|done| *done)).await;
+            }
+            false
+        }
+        // It dials us: that session is as good.
+        Err(HandshakeError::Refused { code: Code::Duplicate, .. }) => {
+            let mut changed = this.changed.subscribe();
+            drop(this);
+            let met = async {
+                loop {
+                    let Some(this) = node.upgrade() else { return };
+                    let session = this.sessions.iter().find(|s| s.peer.name == name).map(|s| s.clone());
+                    drop(this);
+                    if let Some(session) = session {
+                        let _ = session.introduced.subscribe().wait_for(|done| *done).await;
+                        return;
+                    }
+                    if changed.changed().await.is_err() {
+                        return;
+                    }
+                }
+            };
+            tokio::time::timeout(within, met).await.is_err()
+        }
+        Err(error) => {
+            this.counters.handshakes_refused.add(1);
+            tracing::warn!(peer = %name, %error, "no session with a node of this bus");
+            matches!(error, HandshakeError::Timeout { .. } | HandshakeError::Socket(_) | HandshakeError::HungUp)
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! From a value to bytes that can be sent: in the slot where they fit, else in a buffer of the pool.
+
+use std::{cell::Cell, sync::Arc};
+
+use super::link::Parcel;
+use crate::{
+    error::ResourceError,
+    message::{ArchiveError, ShmType, archive_into},
+    shm::{
+        descriptor::Inline,
+        layout::INLINE_BYTES,
+        pool::{Pool, PoolError},
+    },
+};
+
+/// Why a value could not be packed.
+#[derive(Debug)]
+pub(crate) enum Packing {
+    TooLarge { bytes: usize, limit: usize },
+    Full,
+    Kernel(ResourceError),
+    Archive(String),
+}
+
+thread_local! {
+    /// The size of the last message without a bound: a guess for the next one.
+    static LAST_SIZE: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Archives `value`; `warm` is called with the size before memory is taken from the pool.
+pub(crate) fn pack<T: ShmType>(
+    value: &T,
+    pool: &Arc<Pool>,
+    limit: usize,
+    warm: impl FnOnce(usize),
+) -> Result<Parcel, Packing> {
+    let bound = value.size_bound();
+    if bound.is_none_or(|bound| bound <= INLINE_BYTES) {
+        let mut inline = Inline::EMPTY;
+        match archive_into(value, &mut inline.bytes) {
+            Ok(len) => {
+                inline.len = len as u8;
+                return Ok(Parcel::Inline(inline));
+            }
+            Err(ArchiveError::Failed(problem)) => return Err(Packing::Archive(problem)),
+            // The exact size is known now, but a guess spares nothing here: go on with it.
+            Err(ArchiveError::TooSmall { needed }) => {
+                LAST_SIZE.set(needed);
+            }
+        }
+    }
+    // A bound above the limit may still be a message below it: only the exact size decides.
+    let mut bytes = bound.unwrap_or_else(|| LAST_SIZE.get()).min(limit);
+    warm(bytes);
+    for _ in 0..2 {
+        let mut buffer = pool.take(bytes).map_err(|error| match error {
+            PoolError::Full => Packing::Full,
+            PoolError::Kernel(error) => Packing::Kernel(error),
+        })?;
+        let room = buffer.bytes_mut();
+        let room_bytes = room.len();
+        match archive_into(value, room) {
+            Ok(len) if len > limit => return Err(Packing::TooLarge { bytes: len, limit }),
+            Ok(len) => return Ok(Parcel::Buffer(buffer, len)),
+            Err(ArchiveError::Failed(problem)) => return Err(Packing::Archive(problem)),
+            Err(ArchiveError::TooSmall { needed }) if needed > limit => {
+                return Err(Packing::TooLarge { bytes: needed, limit });
+            }
+            Err(ArchiveError::TooSmall { needed }) => bytes = needed.max(room_bytes + 1),
+        }
+    }
+    Err(Packing::Archive("its size changed while it was archived".into()))
+}

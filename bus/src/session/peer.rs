@@ -1,0 +1,388 @@
+//! A session: everything two nodes share, from the handshake to the hang-up.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{
+        Arc, Mutex, OnceLock, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::{Notify, OnceCell, oneshot, watch};
+
+use super::{
+    counters::Counters,
+    frame::Frame,
+    handshake::Peer,
+    link::{Link, NoSend},
+    node::Node,
+    opening::LinkOffer,
+    port::Port,
+    socket::Socket,
+};
+use crate::{
+    error::Bound,
+    shm::{
+        checked::Violation,
+        memory::PeerMemory,
+        pool::{DEDICATED, MAX_SEGMENTS, Pool},
+        segment::Mapping,
+        sync::lock,
+    },
+};
+
+/// Most control frames that wait for room in the socket; a peer that lets more come together does not read.
+const OUTBOX: usize = 4096;
+
+/// A frame on its way.
+#[derive(Debug)]
+struct Outgoing {
+    bytes: rkyv::util::AlignedVec,
+    fds: Vec<OwnedFd>,
+}
+
+impl Outgoing {
+    fn borrowed(&self) -> Vec<BorrowedFd<'_>> {
+        self.fds.iter().map(AsFd::as_fd).collect()
+    }
+}
+
+/// Both schemas of a kind, as the peer describes them.
+pub(crate) type Described = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    /// By our number: the link, its port and the peer's number for it.
+    pub(crate) by_id: HashMap<u32, (Arc<Link>, Arc<Port>, u32)>,
+    /// Links that this node opens or has opened, by (our port, the peer's port).
+    pub(crate) asked: HashMap<(u32, u32), Arc<OnceCell<Arc<Link>>>>,
+    /// Offers that wait for the peer's answer.
+    pub(crate) offers: HashMap<u32, oneshot::Sender<Result<LinkOffer, String>>>,
+    /// Questions about schemas that wait for the peer's answer.
+    pub(crate) questions: HashMap<u32, oneshot::Sender<Described>>,
+    pub(crate) ended: bool,
+}
+
+/// One peer.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) peer: Peer,
+    pub(crate) node: Weak<Node>,
+    /// Whether the peer is this very node.
+    pub(crate) is_self: bool,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) message_limit: usize,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) memory: Arc<PeerMemory>,
+    pub(crate) links: Mutex<Links>,
+    socket: Socket,
+    /// One bit per pool segment that the peer knows.
+    announced: [AtomicU64; MAX_SEGMENTS / 64],
+    outbox: Mutex<VecDeque<Arc<Outgoing>>>,
+    outbox_filled: Notify,
+    /// A sender found no room in the socket.
+    socket_full: AtomicBool,
+    reason: OnceLock<String>,
+    closing: Notify,
+    /// True once the peer has told all the names it had at the handshake.
+    pub(crate) introduced: watch::Sender<bool>,
+}
+
+impl Session {
+    pub(crate) fn new(node: &Arc<Node>, socket: Socket, peer: Peer, is_self: bool) -> Arc<Self> {
+        Arc::new(Self {
+            peer,
+            node: Arc::downgrade(node),
+            is_self,
+            pool: node.pool.clone(),
+            message_limit: node.config.message_bytes,
+            counters: node.counters.clone(),
+            memory: PeerMemory::new(),
+            links: Mutex::default(),
+            socket,
+            announced: Default::default(),
+            outbox: Mutex::default(),
+            outbox_filled: Notify::new(),
+            socket_full: AtomicBool::new(false),
+            reason: OnceLock::new(),
+            closing: Notify::new(),
+            introduced: watch::Sender::new(false),
+        })
+    }
+
+    /// Ends the session; the first reason counts.
+    pub(crate) fn close(&self, reason: impl Into<String>) {
+        let _ = self.reason.set(reason.into());
+        self.closing.notify_one();
+    }
+
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.reason.get().map(String::as_str)
+    }
+
+    /// The peer broke the protocol.
+    pub(crate) fn violated(&self, violation: Violation) {
+        if self.reason.get().is_none() {
+            self.counters.violations.add(1);
+        }
+        self.close(format!("protocol violation: {violation}"));
+    }
+
+    /// Sends a control frame, in order, now or as soon as the socket has room.
+    pub(crate) fn send(&self, frame: &Frame, fds: &[BorrowedFd<'_>]) {
+        let bytes = match frame.encode() {
+            Ok(bytes) => bytes,
+            Err(error) => return self.close(format!("a frame of ours cannot be sent: {error}")),
+        };
+        let mut outbox = lock(&self.outbox);
+        if outbox.is_empty() {
+            match self.socket.try_send(&bytes, fds) {
+                Ok(()) => return,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                // The reader meets the hang-up, after the frames that came before it.
+                Err(_) => return,
+            }
+        }
+        if outbox.len() == OUTBOX {
+            return self.close("the peer does not read its control frames");
+        }
+        let fds: Result<Vec<_>, _> = fds.iter().map(BorrowedFd::try_clone_to_owned).collect();
+        match fds {
+            Ok(fds) => outbox.push_back(Arc::new(Outgoing { bytes, fds })),
+            Err(error) => return self.close(format!("no descriptor for a frame in waiting: {error}")),
+        }
+        drop(outbox);
+        self.outbox_filled.notify_one();
+    }
+
+    /// Makes sure that the peer has been told of a pool segment before a descriptor names it.
+    pub(crate) fn announce(&self, pool: &Pool, number: u32) -> Result<(), NoSend> {
+        let bit = (number & DEDICATED == 0).then(|| (number as usize / 64, 1u64 << (number % 64)));
+        if let Some((word, mask)) = bit
+            // Relaxed: the bit is set after the frame was sent, and the kernel orders what follows.
+            && self.announced[word].load(Ordering::Relaxed) & mask != 0
+        {
+            return Ok(());
+        }
+        self.announce_now(pool, number, bit)
+    }
+
+    #[cold]
+    fn announce_now(&self, pool: &Pool, number: u32, bit: Option<(usize, u64)>) -> Result<(), NoSend> {
+        let segment = pool.segment(number).ok_or(NoSend::Lost)?;
+        let frame = Frame::Segment { id: number, bytes: segment.bytes() as u64 };
+        let bytes = frame.encode().map_err(|_| NoSend::Lost)?;
+        let outbox = lock(&self.outbox);
+        if let Some((word, mask)) = bit
+            && self.announced[word].load(Ordering::Relaxed) & mask != 0
+        {
+            return Ok(());
+        }
+        // Not by way of the outbox: the socket must have it before the descriptor is seen.
+        let sent = if outbox.is_empty() {
+            self.socket.try_send(&bytes, &[segment.fd()])
+        } else {
+            Err(std::io::ErrorKind::WouldBlock.into())
+        };
+        match sent {
+            Ok(()) => {
+                if let Some((word, mask)) = bit {
+                    self.announced[word].fetch_or(mask, Ordering::Relaxed);
+                }
+                Ok(())
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(NoSend::Lost),
+            Err(_) => {
+                drop(outbox);
+                // Who waits is woken when the frame below, which says nothing, has found room.
+                if !self.socket_full.swap(true, Ordering::SeqCst) {
+                    self.send(&Frame::Unlink { link: u32::MAX }, &[]);
+                }
+                Err(NoSend::Full(Bound::Socket))
+            }
+        }
+    }
+
+    /// Sends what waits in the outbox, for ever.
+    async fn flush(&self) -> std::io::Error {
+        loop {
+            let next = lock(&self.outbox).front().cloned();
+            let Some(next) = next else {
+                if self.socket_full.swap(false, Ordering::SeqCst) {
+                    self.wake_senders();
+                }
+                self.outbox_filled.notified().await;
+                continue;
+            };
+            if let Err(error) = self.socket.send(&next.bytes, &next.borrowed()).await {
+                return error;
+            }
+            lock(&self.outbox).pop_front();
+        }
+    }
+
+    fn wake_senders(&self) {
+        let links: Vec<_> = lock(&self.links).by_id.values().map(|(link, ..)| link.clone()).collect();
+        for link in links {
+            link.room.wake();
+        }
+    }
+
+    /// Runs the session to its end. `closing` ends it with the node.
+    pub(crate) async fn run(self: Arc<Self>, mut closing: watch::Receiver<bool>) {
+        let mut buf = Vec::new();
+        let mut hung_up = false;
+        while self.reason.get().is_none() {
+            tokio::select! {
+                biased;
+                () = self.closing.notified() => {}
+                _ = closing.wait_for(|closing| *closing) => self.close("this node leaves"),
+                packet = self.socket.recv(&mut buf) => match packet {
+                    Ok(Some(packet)) => self.receive(&buf, packet.fds),
+                    Ok(None) => {
+                        hung_up = true;
+                        self.close("the peer hung up");
+                    }
+                    Err(error) => self.close(format!("its socket failed: {error}")),
+                },
+                error = self.flush() => {
+                    // A broken pipe: what the peer said before is still to be read.
+                    if error.kind() != std::io::ErrorKind::BrokenPipe {
+                        self.close(format!("its socket failed: {error}"));
+                    }
+                    lock(&self.outbox).clear();
+                }
+            }
+        }
+        if !hung_up {
+            let frame = Frame::bye(self.reason().unwrap_or_default());
+            if let Ok(bytes) = frame.encode() {
+                let _ = self.socket.try_send(&bytes, &[]);
+            }
+        }
+        self.end();
+    }
+
+    fn receive(self: &Arc<Self>, bytes: &[u8], fds: Vec<OwnedFd>) {
+        let frame = match Frame::decode(bytes, fds.len()) {
+            Ok(frame) => frame,
+            Err(error) => {
+                self.counters.violations.add(1);
+                return self.close(format!("protocol violation: {error}"));
+            }
+        };
+        let Some(node) = self.node.upgrade() else { return self.close("this node leaves") };
+        match frame {
+            Frame::Names { bound, more } => {
+                node.heard(self, bound);
+                if !more {
+                    self.introduced.send_replace(true);
+                }
+            }
+            Frame::Bound(binding) => node.heard(self, vec![binding]),
+            Frame::Unbound { name, port, mailbox } => {
+                node.forgot(self, &name, port, mailbox);
+                let links: Vec<_> = {
+                    let links = lock(&self.links);
+                    let of_port = links.asked.iter().filter(|((_, theirs), _)| *theirs == port);
+                    of_port.filter_map(|(_, cell)| cell.get().cloned()).collect()
+                };
+                for link in links {
+                    link.stop_route(mailbox);
+                }
+            }
+            Frame::Describe { request, name, kind } => {
+                let (schema, reply) = node.describe(&name, &kind);
+                self.send(&Frame::Described { request, schema, reply }, &[]);
+            }
+            Frame::Described { request, schema, reply } => {
+                if let Some(asker) = lock(&self.links).questions.remove(&request) {
+                    let _ = asker.send((schema, reply));
+                }
+            }
+            Frame::Link { link, from_port: _, to_port, ring_slots, returns, bytes } => {
+                let offer = LinkOffer::import(link, ring_slots, returns, bytes, fds);
+                self.accept_link(&node, to_port, link, offer);
+            }
+            Frame::Linked { link, peer_link, ring_slots, returns, bytes } => {
+                let offer = LinkOffer::import(link, ring_slots, returns, bytes, fds);
+                if let Some(opener) = lock(&self.links).offers.remove(&peer_link) {
+                    let _ = opener.send(offer.map_err(|error| error.to_string()));
+                }
+            }
+            Frame::LinkRefused { link, reason } => {
+                if let Some(opener) = lock(&self.links).offers.remove(&link) {
+                    let _ = opener.send(Err(reason));
+                }
+            }
+            Frame::Unlink { link } => self.drop_link(|(_, _, theirs)| *theirs == link),
+            Frame::Segment { id, bytes } => {
+                for fd in fds {
+                    match Mapping::import(&fd, bytes) {
+                        Ok(mapping) => match self.memory.add(id, mapping) {
+                            Ok(()) => self.poke_ports(),
+                            Err(violation) => self.violated(violation),
+                        },
+                        Err(error) => self.close(format!("segment {id}: {error}")),
+                    }
+                }
+            }
+            Frame::Bye { reason } => {
+                tracing::debug!(peer = %self.peer.name, %reason, "peer leaves");
+            }
+        }
+    }
+
+    /// A descriptor may have waited for what just arrived.
+    fn poke_ports(&self) {
+        for (_, port, _) in lock(&self.links).by_id.values() {
+            port.poke();
+        }
+    }
+
+    /// Ends the links that match, on this side; the peer has done so on its own.
+    pub(crate) fn drop_link(&self, matches: impl Fn(&(Arc<Link>, Arc<Port>, u32)) -> bool) {
+        let gone: Vec<_> = {
+            let mut links = lock(&self.links);
+            let gone: Vec<_> = links.by_id.extract_if(|_, entry| matches(entry)).map(|(_, entry)| entry).collect();
+            links.asked.retain(|_, cell| {
+                cell.get().is_none_or(|link| gone.iter().all(|(lost, ..)| lost.id != link.id))
+            });
+            gone
+        };
+        for (link, port, _) in gone {
+            self.lose(&link, &port);
+        }
+    }
+
+    fn lose(&self, link: &Arc<Link>, port: &Arc<Port>) {
+        let asks = port.lose_link(link.id);
+        let undelivered = link.lose();
+        self.counters.undelivered.add(u64::from(undelivered));
+        if asks > 0 || undelivered > 0 {
+            tracing::info!(peer = %self.peer.name, asks, undelivered, "link lost with messages under way");
+        }
+    }
+
+    /// The session is over: first its frames were read, now its rings, then the peer is dead.
+    fn end(self: &Arc<Self>) {
+        let gone: Vec<_> = {
+            let mut links = lock(&self.links);
+            links.ended = true;
+            // Their askers learn that the peer is lost.
+            links.offers.clear();
+            links.questions.clear();
+            links.asked.clear();
+            links.by_id.drain().map(|(_, entry)| entry).collect()
+        };
+        // The names go first, so that who is told of the loss does not find the dead peer again.
+        if let Some(node) = self.node.upgrade() {
+            node.ended(self);
+        }
+        for (link, port, _) in gone {
+            self.lose(&link, &port);
+        }
+        self.introduced.send_replace(true);
+    }
+}

@@ -1,0 +1,613 @@
+//! A port: where a thread's messages arrive.
+//!
+//! All state is under one lock that is held for one batch at a time. Whoever waits helps: a pending ask
+//! and an actor whose queue ran empty drain the port themselves. The port's own task takes over when
+//! nobody helps, and sleeps on the port's bell.
+//!
+//! A port is either *parked* (its word says so, and a producer rings) or *watched*: then somebody is
+//! bound to look again. On a runtime of one thread the watcher is the port's task, which keeps itself
+//! scheduled until nothing has happened for the spin window. On a runtime of several threads that would
+//! keep a second core busy, so there the helpers themselves watch, and the last one to leave parks.
+
+use std::{
+    cell::Cell,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    task::{Context, Waker},
+    time::Instant,
+};
+
+use super::{
+    asks::{Asks, Failure, Outcome, Ticket},
+    delivery::{Delivery, Responder},
+    link::Link,
+    mailbox::Mailbox,
+    mailboxes::Mailboxes,
+    spin::{BURST, Policy, Wait},
+};
+use crate::{
+    config::Spin,
+    error::ResourceError,
+    shm::{
+        Lease,
+        bell::Bell,
+        checked::Violation,
+        descriptor::{Descriptor, SlotKind},
+        doorbell::Parker,
+        ring::Consumer,
+        segment::{Segment, create_bell},
+        sync::lock,
+    },
+};
+
+/// Most slots taken from one ring before the next ring has its turn.
+const BATCH: u32 = 256;
+
+/// Who looks while the port is not parked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watcher {
+    /// The port's task.
+    Task,
+    /// Whoever waits.
+    Helpers,
+}
+
+/// The receiving half of a link, at its port.
+#[derive(Debug)]
+pub(crate) struct Receiving {
+    link: Arc<Link>,
+    consumer: Consumer,
+    /// Requests delivered so far.
+    delivered: u64,
+    /// Below this `delivered` is certainly within the limit.
+    allowed: u64,
+    /// Slots passed since the peer was told.
+    passed: u32,
+    tell_every: u32,
+    violated: bool,
+}
+
+impl Receiving {
+    pub(crate) fn new(link: Arc<Link>, consumer: Consumer, ring_slots: u32) -> Self {
+        Self { link, consumer, delivered: 0, allowed: 0, passed: 0, tell_every: ring_slots / 4, violated: false }
+    }
+
+    /// Tells the peer which slots it may write again.
+    fn publish(&mut self) {
+        self.passed = 0;
+        if self.consumer.publish() {
+            self.link.inbound.kick();
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    parker: Parker,
+    links: Vec<Receiving>,
+    mailboxes: Mailboxes,
+    pub(crate) asks: Asks,
+    pub(crate) policy: Policy,
+    /// To be woken when the lock is released.
+    wakers: Vec<Waker>,
+    /// The port's task.
+    task: Option<Waker>,
+    /// Helpers that are bound to look again (`Watcher::Helpers`).
+    helpers: u32,
+    /// Counts what helpers do, so that the task sees whether anybody does.
+    helped: u64,
+}
+
+impl State {
+    /// Opens an ask on a link; the port's task learns of a deadline earlier than all others.
+    pub(crate) fn open_ask(&mut self, link: u32, deadline: Instant) -> Ticket {
+        let (ticket, earliest) = self.asks.open(link, deadline);
+        if earliest {
+            self.wakers.extend(self.task.clone());
+        }
+        ticket
+    }
+
+    /// Takes an ask's outcome, or registers its task.
+    pub(crate) fn poll_ask(&mut self, port: &Port, ticket: Ticket, cx: &Context<'_>) -> Option<Outcome> {
+        let outcome = self.asks.poll(ticket, Some(cx.waker()));
+        if outcome.is_some() {
+            port.runnable_sub(1);
+        }
+        outcome
+    }
+}
+
+/// A thread's port.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) id: u32,
+    state: Mutex<State>,
+    bell: Bell,
+    segment: Arc<Segment>,
+    watcher: Watcher,
+    /// Asks completed but not yet taken, and mailboxes with messages: tasks that have something to do.
+    runnable: AtomicU32,
+    /// Asks that exist, sent or not.
+    asking: AtomicU32,
+    closed: AtomicBool,
+    spin: Spin,
+}
+
+impl Port {
+    pub(crate) fn new(id: u32, spin: Spin, watcher: Watcher) -> Result<Arc<Self>, ResourceError> {
+        let (segment, word) = create_bell()?;
+        Ok(Arc::new(Self {
+            id,
+            state: Mutex::new(State {
+                parker: Parker::new(word),
+                links: Vec::new(),
+                mailboxes: Mailboxes::default(),
+                asks: Asks::default(),
+                policy: Policy::new(spin),
+                wakers: Vec::new(),
+                task: None,
+                helpers: 0,
+                helped: 0,
+            }),
+            bell: Bell::new()?,
+            segment,
+            watcher,
+            runnable: AtomicU32::new(0),
+            asking: AtomicU32::new(0),
+            closed: AtomicBool::new(false),
+            spin,
+        }))
+    }
+
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    pub(crate) fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    // Relaxed, here and below: hints about what other tasks of this process will do; nothing is read on
+    // the strength of them.
+    pub(crate) fn runnable_add(&self, n: u32) {
+        self.runnable.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn runnable_sub(&self, n: u32) {
+        self.runnable.fetch_sub(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn asking_add(&self) {
+        self.asking.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn asking_sub(&self) {
+        self.asking.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn asking(&self) -> u32 {
+        self.asking.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Runs `f` under the lock, then wakes whom it made runnable.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = lock(&self.state);
+        let result = f(&mut state);
+        wake(state);
+        result
+    }
+
+    pub(crate) fn add_link(&self, receiving: Receiving) {
+        self.with(|state| {
+            if self.is_closed() {
+                receiving.link.lose();
+            }
+            state.links.push(receiving);
+        });
+        // What the peer sent before the link stood here has rung for nobody.
+        self.bell.ring();
+    }
+
+    /// Gives a new mailbox its number. `None`: the port holds `limit` already.
+    pub(crate) fn reserve_mailbox(&self, limit: usize) -> Option<u32> {
+        self.with(|state| state.mailboxes.reserve(limit))
+    }
+
+    pub(crate) fn add_mailbox(&self, mailbox: Arc<Mailbox>) {
+        self.with(|state| state.mailboxes.insert(mailbox));
+    }
+
+    pub(crate) fn remove_mailbox(&self, id: u32) {
+        let removed = self.with(|state| state.mailboxes.remove(id));
+        drop(removed);
+    }
+
+    /// Lets the port's task look: something has happened that rings no bell.
+    pub(crate) fn poke(&self) {
+        self.bell.ring();
+    }
+
+    /// Moves everything that has arrived to mailboxes and asks. Returns how many messages.
+    fn drain(&self, state: &mut State) -> u32 {
+        let State { links, mailboxes, asks, wakers, .. } = state;
+        let mut context = Delivering { port: self, mailboxes, asks, wakers };
+        let mut delivered = 0;
+        for receiving in links.iter_mut() {
+            if receiving.violated {
+                continue;
+            }
+            match context.drain_ring(receiving) {
+                Ok(count) => delivered += count,
+                Err(violation) => {
+                    receiving.violated = true;
+                    receiving.link.session.violated(violation);
+                }
+            }
+            if receiving.passed >= receiving.tell_every {
+                receiving.publish();
+            }
+        }
+        delivered
+    }
+
+    /// Announces the sleep of this port and looks once more. Returns whether it may sleep.
+    fn park(&self, state: &mut State) -> bool {
+        for receiving in &mut state.links {
+            receiving.publish();
+        }
+        state.parker.park();
+        self.drain(state) == 0
+    }
+
+    /// Somebody has begun to look: producers need not ring.
+    fn watch(&self, state: &mut State) {
+        if state.parker.is_parked() {
+            state.parker.unpark();
+            if self.watcher == Watcher::Task
+                && let Some(task) = &state.task
+            {
+                state.wakers.push(task.clone());
+            }
+        }
+    }
+
+    /// The next step of a task that waits on this port; see the head of this file.
+    ///
+    /// `pick` looks whether what it waits for is there, and registers the task if it is not.
+    /// [`Step::Again`]: the task must be polled again (it has been woken); [`Step::Sleep`]: `pick`'s
+    /// registration will wake it.
+    pub(crate) fn help<T>(
+        &self,
+        helper: &mut Helper,
+        yield_first: bool,
+        mut pick: impl FnMut(&mut State) -> Option<T>,
+    ) -> Step<T> {
+        let mut state = lock(&self.state);
+        state.helped += 1;
+        let mut burst_until: Option<Instant> = None;
+        loop {
+            if let Some(found) = pick(&mut state) {
+                helper.wait.end(&mut state.policy);
+                self.leave(&mut state, helper);
+                wake(state);
+                return Step::Found(found);
+            }
+            if self.drain(&mut state) > 0 {
+                if let Some(found) = pick(&mut state) {
+                    helper.wait.end(&mut state.policy);
+                    self.leave(&mut state, helper);
+                    wake(state);
+                    return Step::Found(found);
+                }
+            }
+            if self.spin == Spin::Never {
+                wake(state);
+                return Step::Sleep;
+            }
+            let now = Instant::now();
+            let look = helper.wait.may_look(&mut state.policy, now);
+            if look {
+                self.watch(&mut state);
+                if self.watcher == Watcher::Helpers && !helper.counted {
+                    helper.counted = true;
+                    state.helpers += 1;
+                }
+            }
+            let busy = self.runnable.load(Ordering::Relaxed) > 0;
+            let until = *burst_until.get_or_insert(now + BURST);
+            let step = match (look, busy) {
+                // Others have something to do; the watcher looks after them.
+                (true, true) if self.watcher == Watcher::Task => Some(Step::Sleep),
+                (true, true) => Some(Step::Again),
+                (true, false) if yield_first || now >= until => Some(Step::Again),
+                (true, false) => None,
+                (false, _) => Some(Step::Sleep),
+            };
+            match step {
+                Some(step) => {
+                    if matches!(step, Step::Sleep) {
+                        self.leave(&mut state, helper);
+                        // Leaving may have parked the port and found what came at that moment.
+                        if let Some(found) = pick(&mut state) {
+                            wake(state);
+                            return Step::Found(found);
+                        }
+                    }
+                    wake(state);
+                    return step;
+                }
+                None => {
+                    wake(state);
+                    for _ in 0..8 {
+                        std::hint::spin_loop();
+                    }
+                    state = lock(&self.state);
+                }
+            }
+        }
+    }
+
+    /// A helper goes: the last one of a port without a watching task parks it.
+    fn leave(&self, state: &mut State, helper: &mut Helper) {
+        if std::mem::take(&mut helper.counted) {
+            state.helpers -= 1;
+            if state.helpers == 0 {
+                while !self.park(state) {}
+            }
+        }
+    }
+
+    /// A helper was dropped while it waited.
+    pub(crate) fn abandon(&self, helper: &mut Helper) {
+        if helper.counted {
+            self.with(|state| self.leave(state, helper));
+        }
+    }
+
+    /// Everything on `link` is read to its end; then its asks fail. Returns how many were waiting.
+    pub(crate) fn lose_link(&self, id: u32) -> u32 {
+        let (gone, awaited) = self.with(|state| {
+            self.drain(state);
+            let at = state.links.iter().position(|receiving| receiving.link.id == id);
+            let awaited = state.asks.lose(id, &mut state.wakers);
+            self.runnable_add(awaited);
+            (at.map(|at| state.links.swap_remove(at)), awaited)
+        });
+        drop(gone);
+        awaited
+    }
+
+    /// Ends the port: no task of its thread will look any more.
+    pub(crate) fn close(&self) {
+        // Relaxed: the state's lock, taken next, orders it for `add_link`.
+        self.closed.store(true, Ordering::Relaxed);
+        let (links, mailboxes) = self.with(|state| {
+            for receiving in &state.links {
+                let awaited = state.asks.lose(receiving.link.id, &mut state.wakers);
+                self.runnable_add(awaited);
+            }
+            state.wakers.extend(state.task.take());
+            (std::mem::take(&mut state.links), std::mem::take(&mut state.mailboxes))
+        });
+        for receiving in links {
+            receiving.link.lose();
+        }
+        for mailbox in mailboxes.into_all() {
+            mailbox.close();
+        }
+    }
+}
+
+thread_local! {
+    /// The list that the next [`wake`] hands to the port in exchange for its own: both keep their memory.
+    static SPARE: Cell<Vec<Waker>> = const { Cell::new(Vec::new()) };
+}
+
+/// Releases the lock, then wakes.
+fn wake(mut state: MutexGuard<'_, State>) {
+    if state.wakers.is_empty() {
+        return;
+    }
+    let mut wakers = std::mem::replace(&mut state.wakers, SPARE.take());
+    drop(state);
+    for waker in wakers.drain(..) {
+        waker.wake();
+    }
+    SPARE.set(wakers);
+}
+
+/// A waiting task's part in looking after its port.
+#[derive(Debug, Default)]
+pub(crate) struct Helper {
+    pub(crate) wait: Wait,
+    counted: bool,
+}
+
+/// What [`Port::help`] tells its caller to do.
+#[derive(Debug)]
+pub(crate) enum Step<T> {
+    Found(T),
+    Again,
+    Sleep,
+}
+
+/// What delivering needs besides the link itself.
+struct Delivering<'a> {
+    port: &'a Port,
+    mailboxes: &'a Mailboxes,
+    asks: &'a mut Asks,
+    wakers: &'a mut Vec<Waker>,
+}
+
+impl Delivering<'_> {
+    fn drain_ring(&mut self, receiving: &mut Receiving) -> Result<u32, Violation> {
+        for count in 0..BATCH {
+            let Some(descriptor) = receiving.consumer.peek()? else { return Ok(count) };
+            // `false`: its segment is still on its way; the slot stays the next one.
+            if !self.deliver(receiving, &descriptor)? {
+                return Ok(count);
+            }
+            receiving.consumer.pass();
+            receiving.passed += 1;
+        }
+        Ok(BATCH)
+    }
+
+    fn deliver(&mut self, receiving: &mut Receiving, descriptor: &Descriptor) -> Result<bool, Violation> {
+        let link = &receiving.link;
+        let kind = descriptor.kind()?;
+        if link.asking != matches!(kind, SlotKind::Reply | SlotKind::Fail) {
+            return Err(Violation::Direction);
+        }
+        if link.asking {
+            return self.answer(link, kind, descriptor);
+        }
+        if receiving.delivered >= receiving.allowed {
+            let limit = u64::from(link.receiving_limit);
+            receiving.allowed = link.inbound.released() + limit;
+            if receiving.delivered >= receiving.allowed {
+                return Err(Violation::Unreleased { limit });
+            }
+        }
+        let Some(lease) = link.inbound.lease(descriptor, false)? else { return Ok(false) };
+        receiving.delivered += 1;
+        let responder =
+            (kind == SlotKind::Ask).then(|| Responder::new(link.clone(), descriptor.correlation()));
+        let (number, message) = (descriptor.mailbox(), descriptor.message());
+        let delivery = Delivery { message, lease, responder, link: link.clone() };
+        match self.mailboxes.find(number)? {
+            Some(mailbox) => {
+                let kinds = mailbox.kinds.len();
+                if usize::from(message) >= kinds {
+                    return Err(Violation::MessageKind { kind: message, kinds });
+                }
+                if let Err(delivery) = mailbox.push(delivery, self.wakers) {
+                    dead_letter(delivery);
+                }
+            }
+            // It was bound when the message was sent.
+            None => dead_letter(delivery),
+        }
+        Ok(true)
+    }
+
+    fn answer(&mut self, link: &Arc<Link>, kind: SlotKind, descriptor: &Descriptor) -> Result<bool, Violation> {
+        let correlation = descriptor.correlation();
+        let outcome = if kind == SlotKind::Reply {
+            let Some(lease) = link.inbound.lease(descriptor, true)? else { return Ok(false) };
+            Outcome::Reply(lease)
+        } else {
+            Outcome::Failed(Failure::from_code(descriptor.mailbox()))
+        };
+        let unknown = |()| Violation::Correlation(correlation);
+        let awaited =
+            self.asks.complete(link.id, correlation, || outcome, self.wakers).map_err(unknown)?;
+        self.port.runnable_add(u32::from(awaited));
+        // A reply in a buffer keeps the ask's place until it is released.
+        if descriptor.buffer().is_none() {
+            link.room.close_ask();
+        }
+        Ok(true)
+    }
+}
+
+fn dead_letter(delivery: Delivery) {
+    delivery.link.session.counters.dead_letters.add(1);
+    if let Some(responder) = delivery.responder {
+        responder.fail(Failure::Stopped);
+    }
+    drop::<Lease>(delivery.lease);
+}
+
+/// The port's task: see the head of this file.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    /// What [`State::helped`] was in the last round.
+    seen: u64,
+    /// Until when this task looks, because somebody helped or something came lately.
+    until: Option<Instant>,
+}
+
+/// What the port's task does next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Be polled again soon.
+    Again,
+    /// Sleep until the bell rings, or until this deadline of an ask.
+    Sleep(Option<Instant>),
+    Closed,
+}
+
+impl Port {
+    /// One round of the port's task.
+    pub(crate) fn round(&self, watch: &mut Watch, cx: &Context<'_>) -> Next {
+        if self.is_closed() {
+            return Next::Closed;
+        }
+        let mut state = lock(&self.state);
+        match &mut state.task {
+            Some(task) => task.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        let now = Instant::now();
+        let delivered = self.drain(&mut state);
+        let expired = {
+            let State { asks, wakers, .. } = &mut *state;
+            asks.expire(now, wakers)
+        };
+        self.runnable_add(expired);
+        let helped = std::mem::replace(&mut watch.seen, state.helped) != state.helped;
+        if self.goes_on_watching(watch, &state, helped || delivered > 0, now) {
+            wake(state);
+            // Nobody else looks: do it here for a moment.
+            if delivered == 0 && !helped {
+                self.burst(now);
+            }
+            return Next::Again;
+        }
+        watch.until = None;
+        while !(self.watcher == Watcher::Helpers && state.helpers > 0) && !self.park(&mut state) {}
+        let deadline = state.asks.next_deadline();
+        wake(state);
+        Next::Sleep(deadline)
+    }
+
+    /// Whether the task looks again instead of parking the port. It never begins to watch by itself: a
+    /// parked port stays parked until a helper has said that looking pays.
+    fn goes_on_watching(&self, watch: &mut Watch, state: &State, active: bool, now: Instant) -> bool {
+        let window = match self.spin {
+            Spin::Never => return false,
+            Spin::Adaptive(window) | Spin::For(window) => window,
+            Spin::Always => return self.watcher == Watcher::Task && self.is_wanted(state),
+        };
+        if self.watcher == Watcher::Helpers || state.parker.is_parked() {
+            return false;
+        }
+        if active || watch.until.is_none() {
+            watch.until = now.checked_add(window);
+        }
+        watch.until.is_none_or(|until| now < until)
+    }
+
+    fn burst(&self, from: Instant) {
+        let until = from + BURST;
+        while self.runnable.load(Ordering::Relaxed) == 0
+            && self.with(|state| self.drain(state)) == 0
+            && Instant::now() < until
+        {
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Whether looking can find anything that somebody waits for.
+    fn is_wanted(&self, state: &State) -> bool {
+        self.asking.load(Ordering::Relaxed) > 0 || !state.mailboxes.is_empty()
+    }
+}

@@ -1,0 +1,78 @@
+//! The task that sleeps on a port's bell and looks after the port when nobody else does.
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{Arc, Weak},
+    task::Poll,
+};
+
+use tokio::{
+    io::Interest,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    node::Node,
+    port::{Next, Port, Watch},
+    socket::watched,
+};
+use crate::error::ResourceError;
+
+/// Ends the port with its task, also when a runtime is shut down under it.
+struct Gone(Weak<Node>, Arc<Port>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        match self.0.upgrade() {
+            Some(node) => node.port_gone(&self.1),
+            None => self.1.close(),
+        }
+    }
+}
+
+/// Makes the task; must be called inside the runtime that will run it.
+pub(crate) fn run(
+    node: Weak<Node>,
+    port: Arc<Port>,
+) -> Result<impl Future<Output = ()> + Send + 'static, ResourceError> {
+    let bell = watched(port.bell().clone(), Interest::READABLE).map_err(|source| ResourceError {
+        action: "watch a port's eventfd".into(),
+        limit: "fs.epoll.max_user_watches",
+        source,
+    })?;
+    let gone = Gone(node, port);
+    Ok(async move {
+        let port = &gone.1;
+        let mut watch = Watch::default();
+        let mut deadline = pin!(sleep_until(Instant::now()));
+        poll_fn(|cx| {
+            loop {
+                match port.round(&mut watch, cx) {
+                    Next::Closed => return Poll::Ready(()),
+                    Next::Again => {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    Next::Sleep(until) => {
+                        // The edge is enough: the counter is never read.
+                        if let Poll::Ready(Ok(mut ready)) = bell.poll_read_ready(cx) {
+                            ready.clear_ready();
+                            continue;
+                        }
+                        if let Some(until) = until.map(Instant::from_std) {
+                            if deadline.deadline() != until {
+                                deadline.as_mut().reset(until);
+                            }
+                            if deadline.as_mut().poll(cx).is_ready() {
+                                continue;
+                            }
+                        }
+                        return Poll::Pending;
+                    }
+                }
+            }
+        })
+        .await;
+    })
+}

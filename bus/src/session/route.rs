@@ -1,0 +1,221 @@
+//! An address without types: where messages for one name go, and how.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::oneshot, time::timeout_at};
+
+use super::{
+    frame::Frame,
+    link::{Link, NoSend, Parcel},
+    mailbox::Kind,
+    node::Node,
+    opening::OpenError,
+    parcel::{self, Packing},
+    peer::Session,
+    port::Port,
+    registry::Provider,
+    schemas,
+};
+use crate::{
+    error::{Bound, LookupError, SendError},
+    message::ShmType,
+    shm::{
+        descriptor::{Descriptor, SlotKind},
+        sync::lock,
+    },
+};
+
+/// Where the messages of an address go. It keeps its node joined.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) node: Arc<Node>,
+    pub(crate) link: Arc<Link>,
+    /// Where replies arrive.
+    pub(crate) port: Arc<Port>,
+    pub(crate) name: Arc<str>,
+    mailbox: u32,
+    route: u16,
+    /// For each kind asked for, its number at the receiver.
+    messages: Vec<u16>,
+}
+
+impl Node {
+    /// Waits until `name` is bound, and opens the way to it from `port`.
+    pub(crate) async fn route(
+        self: &Arc<Self>,
+        port: &Arc<Port>,
+        name: &str,
+        kinds: &[Kind],
+        within: Duration,
+    ) -> Result<Route, LookupError> {
+        super::names::check("actor", name)?;
+        // A deadline too far for the clock is none; a year stands for it.
+        let deadline = tokio::time::Instant::now() + within.min(Duration::from_secs(31_536_000));
+        let mut changed = self.changed.subscribe();
+        let mut lost = false;
+        loop {
+            changed.borrow_and_update();
+            if self.is_closed() {
+                return Err(LookupError::Closed);
+            }
+            if let Some(provider) = self.provider(name) {
+                match timeout_at(deadline, self.open_route(port, name, kinds, &provider)).await {
+                    Ok(Ok(route)) => return Ok(route),
+                    // It died under our hands: whoever binds the name next will do.
+                    Ok(Err(LookupError::PeerLost { .. })) => lost = true,
+                    Ok(Err(error)) => return Err(error),
+                    Err(_) => {}
+                }
+            }
+            if timeout_at(deadline, changed.changed()).await.is_err() {
+                return Err(if lost {
+                    LookupError::PeerLost { name: name.to_owned() }
+                } else {
+                    LookupError::Unknown { name: name.to_owned(), waited: within }
+                });
+            }
+        }
+    }
+
+    async fn open_route(
+        self: &Arc<Self>,
+        port: &Arc<Port>,
+        name: &str,
+        kinds: &[Kind],
+        provider: &Provider,
+    ) -> Result<Route, LookupError> {
+        let session = match &provider.session {
+            Some(session) => session.clone(),
+            None => self.own_session().await?,
+        };
+        let binding = &provider.binding;
+        let mut messages = Vec::with_capacity(kinds.len());
+        for kind in kinds {
+            let ours = kind.info();
+            let at = binding.kinds.iter().position(|theirs| theirs.name == ours.name);
+            let Some(at) = at else {
+                let handled: Vec<_> = binding.kinds.iter().map(|kind| kind.name.as_str()).collect();
+                return Err(LookupError::NotHandled {
+                    name: name.to_owned(),
+                    message: ours.name,
+                    handled: handled.join(", "),
+                });
+            };
+            if binding.kinds[at] != ours {
+                return Err(self.differs(&session, name, kind).await);
+            }
+            messages.push(at as u16);
+        }
+        let link = session.link(self, port, binding.port).await.map_err(|error| match error {
+            OpenError::PeerLost => LookupError::PeerLost { name: name.to_owned() },
+            OpenError::Refused(reason) => {
+                LookupError::Refused { name: name.to_owned(), node: session.peer.name.clone(), reason }
+            }
+            OpenError::Resource(error) => LookupError::Resource(error),
+        })?;
+        let route = link.route(binding.mailbox, binding.window).ok_or_else(|| LookupError::Refused {
+            name: name.to_owned(),
+            node: session.peer.name.clone(),
+            reason: "this node has addresses to 65,535 mailboxes of that port".to_owned(),
+        })?;
+        Ok(Route {
+            node: self.clone(),
+            link,
+            port: port.clone(),
+            name: name.into(),
+            mailbox: binding.mailbox,
+            route,
+            messages,
+        })
+    }
+
+    /// Asks the peer what its type looks like.
+    async fn differs(&self, session: &Arc<Session>, name: &str, kind: &Kind) -> LookupError {
+        // Relaxed: only uniqueness counts.
+        static REQUEST: AtomicU32 = AtomicU32::new(0);
+        let request = REQUEST.fetch_add(1, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut links = lock(&session.links);
+            if links.ended {
+                return LookupError::PeerLost { name: name.to_owned() };
+            }
+            links.questions.insert(request, answer);
+        }
+        let frame = Frame::Describe { request, name: name.to_owned(), kind: kind.name.to_owned() };
+        session.send(&frame, &[]);
+        let theirs = answered.await.unwrap_or_default();
+        LookupError::Schema {
+            name: name.to_owned(),
+            node: session.peer.name.clone(),
+            message: kind.name.to_owned(),
+            difference: schemas::explain(&(kind.schema)(), &(kind.reply)(), &theirs),
+        }
+    }
+}
+
+impl Route {
+    pub(crate) fn descriptor(&self, kind: SlotKind, message: usize, correlation: u64) -> Descriptor {
+        Descriptor::new(kind, self.mailbox, self.messages[message], self.route, correlation)
+    }
+
+    pub(crate) fn pack<T: ShmType>(&self, value: &T) -> Result<Parcel, SendError> {
+        let session = &self.link.session;
+        let name = || self.name.to_string();
+        parcel::pack(value, &session.pool, session.message_limit, |bytes| self.link.warm(bytes)).map_err(
+            |error| match error {
+                Packing::TooLarge { bytes, limit } => SendError::TooLarge { name: name(), bytes, limit },
+                Packing::Full => SendError::Full { name: name(), bound: Bound::Pool },
+                Packing::Kernel(error) => SendError::Memory { name: name(), problem: error.to_string() },
+                Packing::Archive(problem) => SendError::Archive { name: name(), problem },
+            },
+        )
+    }
+
+    /// Packs, after taking back what any peer has released if there was no memory.
+    pub(crate) fn pack_or_collect<T: ShmType>(&self, value: &T) -> Result<Parcel, SendError> {
+        match self.pack(value) {
+            Err(SendError::Full { bound: Bound::Pool, .. }) => {
+                self.node.collect_all();
+                self.pack(value)
+            }
+            packed => packed,
+        }
+    }
+
+    pub(crate) fn refusal(&self, why: NoSend) -> SendError {
+        let name = self.name.to_string();
+        match why {
+            NoSend::Full(bound) => SendError::Full { name, bound },
+            NoSend::Stopped => SendError::Stopped { name },
+            NoSend::Lost if self.port.is_closed() || self.node.is_closed() => SendError::Closed { name },
+            NoSend::Lost => SendError::PeerLost { name },
+        }
+    }
+
+    /// Sends now or not at all.
+    pub(crate) fn try_tell<T: ShmType>(&self, message: usize, value: &T) -> Result<(), SendError> {
+        if self.link.is_lost() {
+            return Err(self.refusal(NoSend::Lost));
+        }
+        let mut parcel = Some(self.pack_or_collect(value)?);
+        let descriptor = self.descriptor(SlotKind::Tell, message, 0);
+        self.link.send_request(descriptor, &mut parcel).map_err(|why| self.refusal(why))
+    }
+
+    /// How long a sender that waits for room looks for it before it sleeps.
+    pub(crate) fn may_spin(&self) -> bool {
+        !matches!(self.node.config.spin, crate::Spin::Never) && !self.link.session.is_self
+    }
+
+    /// Until when a wait for room may look.
+    pub(crate) fn look_until(&self) -> Instant {
+        Instant::now() + super::spin::BURST
+    }
+}

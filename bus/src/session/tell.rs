@@ -1,0 +1,104 @@
+//! A tell that waits for room.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use super::{
+    link::{NoSend, Parcel},
+    route::Route,
+};
+use crate::{
+    error::{Bound, SendError},
+    message::ShmType,
+    shm::descriptor::SlotKind,
+};
+
+/// Sends a message as soon as there is room. Dropped before, it has sent nothing.
+#[must_use = "futures do nothing unless awaited"]
+#[derive(Debug)]
+pub(crate) struct Tell<'a, T> {
+    route: &'a Route,
+    message: usize,
+    value: &'a T,
+    parcel: Option<Parcel>,
+}
+
+impl<'a, T: ShmType> Tell<'a, T> {
+    pub(crate) fn new(route: &'a Route, message: usize, value: &'a T) -> Self {
+        Self { route, message, value, parcel: None }
+    }
+
+    fn attempt(&mut self) -> Result<(), SendError> {
+        if self.parcel.is_none() {
+            self.parcel = Some(self.route.pack_or_collect(self.value)?);
+        }
+        let descriptor = self.route.descriptor(SlotKind::Tell, self.message, 0);
+        self.route
+            .link
+            .send_request(descriptor, &mut self.parcel)
+            .map_err(|why| self.route.refusal(why))
+    }
+}
+
+impl<T: ShmType> Future for Tell<'_, T> {
+    type Output = Result<(), SendError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if this.route.link.is_lost() {
+            return Poll::Ready(Err(this.route.refusal(NoSend::Lost)));
+        }
+        // A sender without pause gives other tasks of its thread their turn.
+        let turn = std::task::ready!(tokio::task::coop::poll_proceed(cx));
+        match this.attempt() {
+            Err(SendError::Full { .. }) => {}
+            done => {
+                turn.made_progress();
+                return Poll::Ready(done);
+            }
+        }
+        let waited = wait_for_room(this.route, cx, || match this.attempt() {
+            Err(SendError::Full { bound, .. }) => Err(bound),
+            done => Ok(done),
+        });
+        if waited.is_ready() {
+            turn.made_progress();
+        }
+        waited
+    }
+}
+
+/// Looks for room for a moment, then registers and looks once more.
+pub(crate) fn wait_for_room<R>(
+    route: &Route,
+    cx: &Context<'_>,
+    mut attempt: impl FnMut() -> Result<R, Bound>,
+) -> Poll<R> {
+    if route.may_spin() {
+        let until = route.look_until();
+        while Instant::now() < until {
+            for _ in 0..16 {
+                std::hint::spin_loop();
+            }
+            if let Ok(done) = attempt() {
+                return Poll::Ready(done);
+            }
+        }
+    }
+    route.link.wait(cx.waker());
+    match attempt() {
+        Ok(done) => Poll::Ready(done),
+        // Memory may come back from any peer, and from senders that give up.
+        Err(Bound::Pool) => {
+            route.node.wait_for_memory(cx.waker());
+            match attempt() {
+                Ok(done) => Poll::Ready(done),
+                Err(_) => Poll::Pending,
+            }
+        }
+        Err(_) => Poll::Pending,
+    }
+}

@@ -1,0 +1,92 @@
+//! One received message's bytes, and the duty to give them back.
+
+use std::{ptr::NonNull, sync::Arc};
+
+use rkyv::util::AlignedVec;
+
+use super::{descriptor::Inline, inbound::Inbound, returns::Return, segment::Mapping};
+
+/// Read-only bytes that begin at a multiple of 16 and are released when this is dropped.
+#[derive(Debug)]
+pub struct Lease(Bytes);
+
+#[derive(Debug)]
+enum Bytes {
+    /// A private copy; `credit` is whom to tell, and under which route, that a place is free again.
+    Inline { inline: Inline, credit: Option<(Arc<Inbound>, u16)> },
+    /// In the sender's memory.
+    Shared(Shared),
+    /// Archived by this process for itself.
+    Heap(AlignedVec<16>),
+}
+
+#[derive(Debug)]
+struct Shared {
+    first: NonNull<u8>,
+    len: usize,
+    token: u32,
+    /// A reply: its release frees a place for another ask.
+    reply: bool,
+    inbound: Arc<Inbound>,
+    /// The segment of its own that a large message has.
+    _own_segment: Option<Arc<Mapping>>,
+}
+
+// SAFETY: a Lease only reads memory that its owner does not write while the lease lives.
+unsafe impl Send for Shared {}
+// SAFETY: as above; `&Shared` gives `&[u8]` and nothing else.
+unsafe impl Sync for Shared {}
+
+impl Lease {
+    pub(crate) fn inline(inline: Inline, credit: Option<(Arc<Inbound>, u16)>) -> Self {
+        Self(Bytes::Inline { inline, credit })
+    }
+
+    pub(crate) fn shared(
+        first: NonNull<u8>,
+        len: usize,
+        inbound: Arc<Inbound>,
+        token: u32,
+        own_segment: Option<Arc<Mapping>>,
+        reply: bool,
+    ) -> Self {
+        Self(Bytes::Shared(Shared { first, len, token, reply, inbound, _own_segment: own_segment }))
+    }
+
+    /// Bytes on the heap of this process.
+    pub(crate) fn heap(bytes: AlignedVec<16>) -> Self {
+        Self(Bytes::Heap(bytes))
+    }
+
+    /// The message. Inline messages move with the lease; all others stay where they are.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match &self.0 {
+            Bytes::Inline { inline, .. } => inline.as_slice(),
+            // SAFETY: `first` and `len` come from a checked place in a mapping that `inbound` (or
+            // `_own_segment`) keeps; a sender of the same user that keeps to the protocol does not write
+            // a buffer before its release, which happens in our drop. What a sender that breaks the
+            // protocol can do is the trust model's subject (`Trust`, DESIGN section 5).
+            Bytes::Shared(shared) => unsafe {
+                std::slice::from_raw_parts(shared.first.as_ptr(), shared.len)
+            },
+            Bytes::Heap(bytes) => bytes,
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        match &self.0 {
+            Bytes::Inline { credit: Some((inbound, route)), .. } => {
+                inbound.give_back(Return::Credit { route: *route, count: 1 });
+            }
+            Bytes::Shared(shared) => {
+                shared.inbound.give_back(Return::Token(shared.token));
+                if shared.reply {
+                    shared.inbound.room.close_ask();
+                }
+            }
+            Bytes::Inline { credit: None, .. } | Bytes::Heap(_) => {}
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The pool's books: which buffers there are, who holds them, which are free. All of it is private
+//! memory of the owner, so a peer's death in any moment leaves it consistent.
+//!
+//! Segments are divided into blocks of 4 MiB. A block belongs to one size class while any of its buffers
+//! is in use; a block without used buffers may go to another class when memory runs short. Within a class
+//! the buffer freed last is used first: its bytes are still in the cache.
+
+use super::layout::LINE;
+
+/// Size classes: 64 B, 128 B, … 4 MiB.
+pub(crate) const CLASSES: usize = 17;
+/// The largest class, and the size of a block, in bytes. Larger messages get a segment of their own.
+pub(crate) const LARGEST: usize = LINE << (CLASSES - 1);
+
+/// The class for a buffer of `bytes`; `None` above the largest.
+pub(crate) fn class_of(bytes: usize) -> Option<usize> {
+    if bytes > LARGEST {
+        return None;
+    }
+    Some((bytes.max(LINE).next_power_of_two() / LINE).trailing_zeros() as usize)
+}
+
+/// Bytes of a buffer of this class.
+pub(crate) const fn class_bytes(class: usize) -> usize {
+    LINE << class
+}
+
+/// Names a buffer: block number and index in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct BufferId(u32);
+
+impl BufferId {
+    fn new(block: usize, index: usize) -> Self {
+        // Blocks are at most 65,536 (`Ledger::add_segment`), and a block holds at most 65,536 buffers.
+        Self((block as u32) << 16 | index as u32)
+    }
+    fn block(self) -> usize {
+        (self.0 >> 16) as usize
+    }
+    fn index(self) -> usize {
+        (self.0 & 0xffff) as usize
+    }
+}
+
+/// Where a buffer lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Location {
+    pub(crate) segment: u32,
+    pub(crate) offset: usize,
+    pub(crate) bytes: usize,
+}
+
+#[derive(Debug)]
+struct Block {
+    segment: u32,
+    /// Offset of the block in its segment.
+    base: usize,
+    /// `None`: unassigned.
+    class: Option<usize>,
+    /// References to each buffer handed out so far; 0: on the free list.
+    refs: Vec<u32>,
+    /// Buffers with references.
+    used: usize,
+}
+
+/// Most blocks: as many as a [`BufferId`] can name.
+pub(crate) const MAX_BLOCKS: usize = 1 << 16;
+
+/// The books of the buffers up to [`LARGEST`].
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    blocks: Vec<Block>,
+    /// Unassigned blocks.
+    spare: Vec<u16>,
+    /// Per class: free buffers, the one freed last at the end.
+    free: [Vec<BufferId>; CLASSES],
+    /// Per class: the block that still has buffers never used.
+    fresh: [Option<usize>; CLASSES],
+    used: usize,
+    used_bytes: usize,
+}
+
+impl Ledger {
+    /// Buffers in use.
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Bytes in use, in whole buffers.
+    pub(crate) fn used_bytes(&self) -> usize {
+        self.used_bytes
+    }
+
+    /// Takes the blocks of a new segment into the books. Returns how many.
+    pub(crate) fn add_segment(&mut self, segment: u32, bytes: usize) -> usize {
+        let count = (bytes / LARGEST).min(MAX_BLOCKS - self.blocks.len());
+        // The lowest block ends up last, and so is used first.
+        for at in (0..count).rev() {
+            self.spare.push(self.blocks.len() as u16);
+            self.blocks.push(Block { segment, base: at * LARGEST, class: None, refs: Vec::new(), used: 0 });
+        }
+        count
+    }
+
+    /// A buffer of `class` with one reference; `None` if the books have no memory left for it.
+    pub(crate) fn take(&mut self, class: usize) -> Option<BufferId> {
+        let id = match self.free[class].pop() {
+            Some(id) => id,
+            None => self.fresh(class).or_else(|| {
+                self.reclaim();
+                self.fresh(class)
+            })?,
+        };
+        let block = &mut self.blocks[id.block()];
+        block.refs[id.index()] = 1;
+        block.used += 1;
+        self.used += 1;
+        self.used_bytes += class_bytes(class);
+        Some(id)
+    }
+
+    /// A buffer of `class` that was never used.
+    fn fresh(&mut self, class: usize) -> Option<BufferId> {
+        let number = match self.fresh[class] {
+            Some(number) => number,
+            None => {
+                let number = usize::from(self.spare.pop()?);
+                self.blocks[number].class = Some(class);
+                self.fresh[class] = Some(number);
+                number
+            }
+        };
+        let block = &mut self.blocks[number];
+        let index = block.refs.len();
+        block.refs.push(0);
+        if block.refs.len() == LARGEST / class_bytes(class) {
+            self.fresh[class] = None;
+        }
+        Some(BufferId::new(number, index))
+    }
+
+    /// Takes the blocks in which nothing is used away from their classes. Costs a walk over the free
+    /// lists, and happens only when there is no other memory.
+    fn reclaim(&mut self) {
+        let mut found = false;
+        for (number, block) in self.blocks.iter_mut().enumerate() {
+            if let Some(class) = block.class.filter(|_| block.used == 0) {
+                found = true;
+                block.class = None;
+                block.refs.clear();
+                self.spare.push(number as u16);
+                if self.fresh[class] == Some(number) {
+                    self.fresh[class] = None;
+                }
+            }
+        }
+        if found {
+            let blocks = &self.blocks;
+            for free in &mut self.free {
+                free.retain(|id| blocks[id.block()].class.is_some());
+            }
+        }
+    }
+
+    /// One more holder.
+    #[cfg(test)]
+    pub(crate) fn retain(&mut self, id: BufferId) {
+        let refs = &mut self.blocks[id.block()].refs[id.index()];
+        debug_assert!(*refs > 0);
+        *refs += 1;
+    }
+
+    /// One holder less; the last one frees the buffer. Returns whether it did.
+    pub(crate) fn release(&mut self, id: BufferId) -> bool {
+        let block = &mut self.blocks[id.block()];
+        let refs = &mut block.refs[id.index()];
+        debug_assert!(*refs > 0, "a buffer was released twice");
+        *refs = refs.saturating_sub(1);
+        if *refs > 0 {
+            return false;
+        }
+        block.used -= 1;
+        self.used -= 1;
+        if let Some(class) = block.class {
+            self.used_bytes -= class_bytes(class);
+            self.free[class].push(id);
+        }
+        true
+    }
+
+    pub(crate) fn locate(&self, id: BufferId) -> Location {
+        let block = &self.blocks[id.block()];
+        let bytes = class_bytes(block.class.unwrap_or(0));
+        Location { segment: block.segment, offset: block.base + id.index() * bytes, bytes }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn classes_fit_what_they_are_for() {
+        assert_eq!(class_of(0), Some(0));
+        assert_eq!(class_of(64), Some(0));
+        assert_eq!(class_of(65), Some(1));
+        assert_eq!(class_of(LARGEST), Some(CLASSES - 1));
+        assert_eq!(class_of(LARGEST + 1), None);
+        for bytes in 1..10_000 {
+            assert!(class_bytes(class_of(bytes).unwrap()) >= bytes);
+        }
+    }
+
+    #[test]
+    fn the_buffer_freed_last_is_used_first() {
+        let mut ledger = Ledger::default();
+        ledger.add_segment(0, LARGEST);
+        let (a, b) = (ledger.take(0).unwrap(), ledger.take(0).unwrap());
+        ledger.release(b);
+        ledger.release(a);
+        assert_eq!(ledger.take(0), Some(a));
+        assert_eq!(ledger.take(0), Some(b));
+    }
+
+    #[test]
+    fn memory_used_up_by_small_buffers_serves_large_ones_again() {
+        let mut ledger = Ledger::default();
+        ledger.add_segment(0, 2 * LARGEST);
+        let small: Vec<_> = std::iter::from_fn(|| ledger.take(3)).collect();
+        assert_eq!(small.len(), 2 * LARGEST / class_bytes(3));
+        assert_eq!(ledger.take(CLASSES - 1), None);
+        for id in &small {
+            ledger.release(*id);
+        }
+        let large = ledger.take(CLASSES - 1).expect("an unused block changes its class");
+        assert!(ledger.take(3).is_some());
+        ledger.release(large);
+    }
+
+    /// What a buffer covers, for the overlap check.
+    fn span(ledger: &Ledger, id: BufferId) -> (u32, usize, usize) {
+        let at = ledger.locate(id);
+        (at.segment, at.offset, at.offset + at.bytes)
+    }
+
+    proptest! {
+        /// Against a plain model: no two used buffers overlap, everything lies in its segment and on a
+        /// line, the counts are right, and after all is released everything can be had again.
+        #[test]
+        fn buffers_never_overlap(steps in proptest::collection::vec((0u8..4, 0usize..CLASSES, any::<prop::sample::Index>()), 1..300)) {
+            let mut ledger = Ledger::default();
+            ledger.add_segment(0, 3 * LARGEST);
+            let mut held: Vec<(BufferId, usize, u32)> = Vec::new();
+            for (what, class, which) in steps {
+                match what {
+                    0 | 1 => if let Some(id) = ledger.take(class) {
+                        prop_assert!(held.iter().all(|(other, ..)| *other != id));
+                        let (segment, from, to) = span(&ledger, id);
+                        prop_assert_eq!((segment, from % LINE, to - from), (0, 0, class_bytes(class)));
+                        prop_assert!(to <= 3 * LARGEST);
+                        for (other, ..) in &held {
+                            let (_, a, b) = span(&ledger, *other);
+                            prop_assert!(to <= a || b <= from, "overlap");
+                        }
+                        held.push((id, class, 1));
+                    },
+                    2 => if !held.is_empty() {
+                        let at = which.index(held.len());
+                        ledger.retain(held[at].0);
+                        held[at].2 += 1;
+                    },
+                    _ => if !held.is_empty() {
+                        let at = which.index(held.len());
+                        held[at].2 -= 1;
+                        let freed = ledger.release(held[at].0);
+                        prop_assert_eq!(freed, held[at].2 == 0);
+                        if freed { held.swap_remove(at); }
+                    },
+                }
+                prop_assert_eq!(ledger.used(), held.len());
+                prop_assert_eq!(ledger.used_bytes(), held.iter().map(|(_, c, _)| class_bytes(*c)).sum::<usize>());
+            }
+            for (id, _, refs) in held {
+                for _ in 0..refs { ledger.release(id); }
+            }
+            prop_assert_eq!((ledger.used(), ledger.used_bytes()), (0, 0));
+            let all: Vec<_> = std::iter::from_fn(|| ledger.take(CLASSES - 1)).collect();
+            prop_assert_eq!(all.len(), 3);
+        }
+    }
+}

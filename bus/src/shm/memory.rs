@@ -1,0 +1,55 @@
+//! The segments of one peer's pool, as far as they have been announced.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock},
+};
+
+use super::{
+    checked::Violation,
+    pool::{DEDICATED, MAX_SEGMENTS},
+    segment::Mapping,
+    sync::lock,
+};
+
+/// Most large messages of one peer that are announced but not yet delivered.
+const MAX_ANNOUNCED: usize = 1024;
+
+#[derive(Debug)]
+pub(crate) struct PeerMemory {
+    /// By number; never unmapped while the session or a lease lives.
+    pooled: Box<[OnceLock<Arc<Mapping>>]>,
+    /// Large messages, each taken out by the one descriptor that names it.
+    dedicated: Mutex<HashMap<u32, Arc<Mapping>>>,
+}
+
+impl PeerMemory {
+    pub(crate) fn new() -> Arc<Self> {
+        let pooled = std::iter::repeat_with(OnceLock::new).take(MAX_SEGMENTS).collect();
+        Arc::new(Self { pooled, dedicated: Mutex::default() })
+    }
+
+    /// Takes an announced segment. A number announced twice is refused.
+    pub(crate) fn add(&self, number: u32, mapping: Arc<Mapping>) -> Result<(), Violation> {
+        if number & DEDICATED != 0 {
+            let mut dedicated = lock(&self.dedicated);
+            if dedicated.len() == MAX_ANNOUNCED || dedicated.contains_key(&number) {
+                return Err(Violation::Segment(number));
+            }
+            dedicated.insert(number, mapping);
+            return Ok(());
+        }
+        let place = self.pooled.get(number as usize).ok_or(Violation::Segment(number))?;
+        place.set(mapping).map_err(|_| Violation::Segment(number))
+    }
+
+    /// The segment a descriptor names; `None` if its announcement has not arrived yet. A large message's
+    /// segment is handed over for good, so that it goes with its reader.
+    pub(crate) fn find(&self, number: u32) -> Result<Option<Arc<Mapping>>, Violation> {
+        if number & DEDICATED != 0 {
+            return Ok(lock(&self.dedicated).remove(&number));
+        }
+        let place = self.pooled.get(number as usize).ok_or(Violation::Segment(number))?;
+        Ok(place.get().cloned())
+    }
+}

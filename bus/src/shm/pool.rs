@@ -1,0 +1,298 @@
+//! Memory for outgoing messages: written by this process alone, read by its peers.
+
+use std::{
+    collections::HashMap,
+    ptr::NonNull,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Waker,
+};
+
+use super::{
+    ledger::{BufferId, LARGEST, Ledger, class_of},
+    segment::Segment,
+    sync::lock,
+};
+use crate::error::ResourceError;
+
+/// Pool segments whose number has this bit hold one large message each.
+pub(crate) const DEDICATED: u32 = 1 << 31;
+/// Most segments that are divided into blocks; see `Config::segment_bytes`.
+pub(crate) const MAX_SEGMENTS: usize = 256;
+
+/// Why there is no buffer.
+#[derive(Debug)]
+pub(crate) enum PoolError {
+    /// The limit is reached; buffers that come back make room.
+    Full,
+    /// The kernel gave no memory.
+    Kernel(ResourceError),
+}
+
+#[derive(Debug)]
+struct Books {
+    ledger: Ledger,
+    segments: Vec<Arc<Segment>>,
+    /// Large buffers: number, segment, references.
+    dedicated: HashMap<u32, (Arc<Segment>, u32)>,
+    next_dedicated: u32,
+    /// Bytes of all segments.
+    reserved: u64,
+    used_dedicated: u64,
+}
+
+/// A node's pool.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    books: Mutex<Books>,
+    segment_bytes: u64,
+    limit: u64,
+    /// Tasks that wait for a buffer to come back.
+    waiting: AtomicBool,
+    wakers: Mutex<Vec<Waker>>,
+}
+
+/// A buffer that was sent; who holds one gives it back by [`Pool::release`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Held {
+    Pooled(BufferId),
+    Dedicated(u32),
+}
+
+impl Pool {
+    /// `limit` and `segment_bytes` as in `Config`.
+    pub(crate) fn new(segment_bytes: u64, limit: u64) -> Arc<Self> {
+        Arc::new(Self {
+            books: Mutex::new(Books {
+                ledger: Ledger::default(),
+                segments: Vec::new(),
+                dedicated: HashMap::new(),
+                next_dedicated: 0,
+                reserved: 0,
+                used_dedicated: 0,
+            }),
+            segment_bytes,
+            limit,
+            waiting: AtomicBool::new(false),
+            wakers: Mutex::default(),
+        })
+    }
+
+    /// A buffer of at least `bytes`, not yet seen by anybody.
+    pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> Result<Buffer, PoolError> {
+        let mut books = lock(&self.books);
+        let Some(class) = class_of(bytes) else { return self.take_dedicated(&mut books, bytes) };
+        let id = match books.ledger.take(class) {
+            Some(id) => id,
+            None => {
+                self.grow(&mut books)?;
+                books.ledger.take(class).ok_or(PoolError::Full)?
+            }
+        };
+        let at = books.ledger.locate(id);
+        let first = books.segments[at.segment as usize].at(at.offset);
+        Ok(Buffer {
+            pool: self.clone(),
+            held: Held::Pooled(id),
+            segment: at.segment,
+            offset: at.offset,
+            first,
+            bytes: at.bytes,
+        })
+    }
+
+    fn grow(&self, books: &mut Books) -> Result<(), PoolError> {
+        let bytes = self.segment_bytes.min(self.limit.saturating_sub(books.reserved));
+        let number = books.segments.len();
+        if bytes < LARGEST as u64 || number == MAX_SEGMENTS {
+            return Err(PoolError::Full);
+        }
+        let segment = Segment::create("shmbus-pool", bytes as usize).map_err(PoolError::Kernel)?;
+        if books.ledger.add_segment(number as u32, segment.bytes()) == 0 {
+            return Err(PoolError::Full);
+        }
+        books.segments.push(segment);
+        books.reserved += bytes;
+        Ok(())
+    }
+
+    fn take_dedicated(self: &Arc<Self>, books: &mut Books, bytes: usize) -> Result<Buffer, PoolError> {
+        let bytes = bytes.next_multiple_of(4096);
+        if bytes as u64 > self.limit.saturating_sub(books.reserved) {
+            return Err(PoolError::Full);
+        }
+        let segment = Segment::create("shmbus-large", bytes).map_err(PoolError::Kernel)?;
+        let first = segment.at(0);
+        let number = loop {
+            let number = books.next_dedicated | DEDICATED;
+            books.next_dedicated = books.next_dedicated.wrapping_add(1) & !DEDICATED;
+            if !books.dedicated.contains_key(&number) {
+                break number;
+            }
+        };
+        books.dedicated.insert(number, (segment, 1));
+        books.reserved += bytes as u64;
+        books.used_dedicated += bytes as u64;
+        Ok(Buffer {
+            pool: self.clone(),
+            held: Held::Dedicated(number),
+            segment: number,
+            offset: 0,
+            first,
+            bytes,
+        })
+    }
+
+    /// The segment of this number, to be sent to a peer.
+    pub(crate) fn segment(&self, number: u32) -> Option<Arc<Segment>> {
+        let books = lock(&self.books);
+        if number & DEDICATED == 0 {
+            books.segments.get(number as usize).cloned()
+        } else {
+            books.dedicated.get(&number).map(|(segment, _)| segment.clone())
+        }
+    }
+
+    /// Gives back what holders held; freed with its last holder.
+    pub(crate) fn release(&self, held: impl IntoIterator<Item = Held>) {
+        let mut dropped = Vec::new();
+        let mut books = lock(&self.books);
+        for held in held {
+            match held {
+                Held::Pooled(id) => {
+                    books.ledger.release(id);
+                }
+                Held::Dedicated(number) => {
+                    let Some((_, refs)) = books.dedicated.get_mut(&number) else { continue };
+                    *refs -= 1;
+                    if *refs == 0
+                        && let Some((segment, _)) = books.dedicated.remove(&number)
+                    {
+                        books.reserved -= segment.bytes() as u64;
+                        books.used_dedicated -= segment.bytes() as u64;
+                        dropped.push(segment);
+                    }
+                }
+            }
+        }
+        drop(books);
+        // Unmapping is a system call; nobody else waits for it.
+        drop(dropped);
+        // SeqCst here and in `wait`: a waiter sets the flag, then looks for memory once more.
+        if self.waiting.load(Ordering::SeqCst) && self.waiting.swap(false, Ordering::SeqCst) {
+            for waker in std::mem::take(&mut *lock(&self.wakers)) {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Registers a task to be woken when something comes back; it must try once more afterwards.
+    pub(crate) fn wait(&self, waker: &Waker) {
+        let mut wakers = lock(&self.wakers);
+        if !wakers.iter().any(|known| known.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+        self.waiting.store(true, Ordering::SeqCst);
+    }
+
+    /// Buffers in use, bytes in use, bytes reserved.
+    pub(crate) fn usage(&self) -> (usize, u64, u64) {
+        let books = lock(&self.books);
+        let used = books.ledger.used() + books.dedicated.len();
+        (used, books.ledger.used_bytes() as u64 + books.used_dedicated, books.reserved)
+    }
+}
+
+/// A buffer that only this value knows, until it is sent. Dropped unsent, it goes back to the pool.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    pool: Arc<Pool>,
+    held: Held,
+    segment: u32,
+    offset: usize,
+    first: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: a Buffer is the only holder of its memory, like a Box<[u8]>.
+unsafe impl Send for Buffer {}
+// SAFETY: `&Buffer` gives no access to the memory.
+unsafe impl Sync for Buffer {}
+
+impl Buffer {
+    pub(crate) fn segment(&self) -> u32 {
+        self.segment
+    }
+
+    pub(crate) fn offset(&self) -> usize {
+        self.offset
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: the ledger gave these bytes to this Buffer alone (buffers do not overlap, which a
+        // proptest checks), they lie in a segment that the pool, which `self` holds, keeps mapped as long
+        // as the buffer is taken, and no peer reads a buffer that was not sent to it; what a peer does
+        // against the protocol, it does to its own reads. memfds are born as zero bytes.
+        unsafe { std::slice::from_raw_parts_mut(self.first.as_ptr(), self.bytes) }
+    }
+
+    /// Gives up the right to write, for the right to release.
+    pub(crate) fn into_held(self) -> Held {
+        let held = self.held;
+        // The Arc is dropped, the buffer is not released.
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `this` is never used again, so the Arc is moved out exactly once.
+        drop(unsafe { std::ptr::read(&this.pool) });
+        held
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.pool.release([self.held]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_grows_to_its_limit_and_no_further() {
+        let pool = Pool::new(8 << 20, 20 << 20);
+        let mut held: Vec<Buffer> = Vec::new();
+        for _ in 0..5 {
+            held.push(pool.take(4 << 20).unwrap());
+        }
+        assert!(matches!(pool.take(4 << 20), Err(PoolError::Full)));
+        assert!(matches!(pool.take(1), Err(PoolError::Full)));
+        held.pop();
+        assert!(pool.take(1).is_ok());
+        assert_eq!(pool.usage(), (4, 16 << 20, 20 << 20));
+    }
+
+    #[test]
+    fn a_large_buffer_has_its_own_segment_that_goes_with_it() {
+        let pool = Pool::new(8 << 20, 64 << 20);
+        let mut large = pool.take((4 << 20) + 1).unwrap();
+        assert!(large.segment() & DEDICATED != 0);
+        large.bytes_mut().fill(7);
+        let segment = pool.segment(large.segment()).unwrap();
+        assert_eq!(segment.bytes(), (4 << 20) + 4096);
+        drop(large);
+        assert_eq!(pool.usage(), (0, 0, 0));
+        assert!(matches!(pool.take(65 << 20), Err(PoolError::Full)));
+    }
+
+    #[test]
+    fn a_sent_buffer_lives_until_it_is_released() {
+        let pool = Pool::new(8 << 20, 8 << 20);
+        let held = pool.take(100).unwrap().into_held();
+        assert_eq!(pool.usage().0, 1);
+        assert_eq!(Arc::strong_count(&pool), 1);
+        pool.release([held]);
+        assert_eq!(pool.usage().0, 0);
+    }
+}

@@ -1,0 +1,78 @@
+//! What the viewer shows.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::messages::View;
+
+/// After this long without a message, the sampler is called silent.
+const SILENT_MS: u64 = 2_000;
+
+/// Everything the live table and the final one are drawn from.
+#[derive(Debug)]
+pub struct Model {
+    pub bus: String,
+    pub running: Duration,
+    pub view: View,
+    pub link: Link,
+    pub answered: u64,
+    pub failed: u64,
+    /// Round trips of the answered asks, in nanoseconds.
+    pub round_trips: Histogram<u64>,
+}
+
+/// How it stands between the viewer and the analyst.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Link {
+    /// Not found yet.
+    Waiting,
+    /// The last ask was answered.
+    Live,
+    /// It was there, and is being looked for again.
+    Lost(String),
+    /// It is there, but did not answer the last ask.
+    Trouble(String),
+}
+
+impl Model {
+    pub fn new(bus: &str) -> Self {
+        Self {
+            bus: bus.into(),
+            running: Duration::ZERO,
+            view: View::default(),
+            link: Link::Waiting,
+            answered: 0,
+            failed: 0,
+            // A nanosecond to a minute, to three digits: all valid, so this can't fail.
+            round_trips: Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("valid bounds"),
+        }
+    }
+
+    /// An ask was answered after this long.
+    pub fn answered(&mut self, after: Duration) {
+        self.answered += 1;
+        self.link = Link::Live;
+        self.round_trips.saturating_record(after.as_nanos() as u64);
+    }
+
+    /// The state of things in one line, and whether all is well.
+    pub fn status(&self) -> (String, bool) {
+        match &self.link {
+            Link::Waiting => ("waiting for the analyst".into(), false),
+            Link::Lost(error) => (format!("{error}; looking for the analyst again"), false),
+            Link::Trouble(error) => (error.clone(), false),
+            Link::Live => match self.view.silent_ms {
+                None => ("waiting for the sampler".into(), false),
+                Some(_) if self.view.totals.finished => ("the sampler has ended".into(), true),
+                Some(silent) if silent >= SILENT_MS => {
+                    (format!("nothing from the sampler for {} s", silent / 1000), false)
+                }
+                Some(_) => ("live".into(), true),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,43 @@
+//! When to end.
+
+use std::{future, io, time::Duration};
+
+use nix::{
+    sys::{prctl, signal::Signal},
+    unistd::getppid,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::Options;
+
+/// Resolves when this process shall end: on SIGTERM or Ctrl-C, or when its time is over (`default_seconds`
+/// unless the options say otherwise; 0: never). From the call on, the two signals no longer kill the process.
+///
+/// A role started by `telemetry` leaves Ctrl-C, which the terminal sends to all of them, to its parent, because
+/// they must end in order. Should the parent die, the kernel sends SIGTERM in its place.
+pub fn requested(options: &Options, default_seconds: u64) -> io::Result<impl Future<Output = ()> + use<>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let launched = options.launched_by.is_some();
+    let mut orphaned = false;
+    if let Some(parent) = options.launched_by {
+        prctl::set_pdeathsig(Signal::SIGTERM)?;
+        // It may have died before.
+        orphaned = getppid().as_raw() != parent;
+    }
+    let seconds = options.seconds.unwrap_or(default_seconds);
+    Ok(async move {
+        let over = async {
+            match seconds {
+                _ if orphaned => (),
+                0 => future::pending().await,
+                seconds => tokio::time::sleep(Duration::from_secs(seconds)).await,
+            }
+        };
+        tokio::select! {
+            _ = terminate.recv() => (),
+            _ = interrupt.recv(), if !launched => (),
+            () = over => (),
+        }
+    })
+}

@@ -65,7 +65,9 @@ impl Bus {
     }
 
     pub(crate) async fn with_config(config: Config) -> Result<Self, JoinError> {
-        Ok(Self { node: Node::join(config).await? })
+        Ok(Self {
+            node: Node::join(config).await?,
+        })
     }
 
     /// This node's name.
@@ -110,7 +112,11 @@ impl Bus {
     /// The nodes this one has a session with, by name, in no order.
     #[must_use]
     pub fn peers(&self) -> Vec<String> {
-        self.node.sessions.iter().map(|session| session.peer.name.clone()).collect()
+        self.node
+            .sessions
+            .iter()
+            .map(|session| session.peer.name.clone())
+            .collect()
     }
 
     /// What this node has counted so far. Takes locks that senders take; not for every message.

@@ -152,17 +152,33 @@ impl Config {
     }
 
     pub(crate) fn check(&self) -> Result<(), JoinError> {
-        fn fail<T>(setting: &'static str, value: impl ToString, must: impl Into<String>) -> Result<T, JoinError> {
-            Err(JoinError::Config { setting, value: value.to_string(), must: must.into() })
+        fn fail<T>(
+            setting: &'static str,
+            value: impl ToString,
+            must: impl Into<String>,
+        ) -> Result<T, JoinError> {
+            Err(JoinError::Config {
+                setting,
+                value: value.to_string(),
+                must: must.into(),
+            })
         }
         if self.window == 0 || self.window > 65_535 {
             return fail("window", self.window, "1 to 65,535");
         }
         if !self.ring_slots.is_power_of_two() || !(16..=1 << 20).contains(&self.ring_slots) {
-            return fail("ring_slots", self.ring_slots, "a power of two from 16 to 1,048,576");
+            return fail(
+                "ring_slots",
+                self.ring_slots,
+                "a power of two from 16 to 1,048,576",
+            );
         }
         if !self.returns.is_power_of_two() || self.returns < 2 * self.ring_slots || self.returns > 1 << 24 {
-            return fail("returns", self.returns, "a power of two, at least twice `ring_slots`, at most 16,777,216");
+            return fail(
+                "returns",
+                self.returns,
+                "a power of two, at least twice `ring_slots`, at most 16,777,216",
+            );
         }
         if self.segment_bytes < 4 << 20 || self.segment_bytes > 64 << 30 {
             return fail("segment_bytes", self.segment_bytes, "4 MiB to 64 GiB");
@@ -170,8 +186,9 @@ impl Config {
         if self.pool_bytes < self.segment_bytes || self.pool_bytes / self.segment_bytes > 256 {
             return fail("pool_bytes", self.pool_bytes, "1 to 256 times `segment_bytes`");
         }
-        if self.message_bytes == 0 || self.message_bytes as u64 > u64::from(u32::MAX) * 64 {
-            return fail("message_bytes", self.message_bytes, "1 byte to 256 GiB");
+        // Archives point by 32-bit offsets.
+        if self.message_bytes == 0 || self.message_bytes > i32::MAX as usize {
+            return fail("message_bytes", self.message_bytes, "1 byte to 2 GiB - 1");
         }
         if self.mailboxes == 0 || self.mailboxes > 65_535 {
             return fail("mailboxes", self.mailboxes, "1 to 65,535");

@@ -44,7 +44,9 @@ pub enum JoinError {
         problem: String,
     },
     /// The runtime directory could not be made or used.
-    #[error("runtime directory {dir}: cannot {action}: {source}; choose another by `Config::dir` or SHMBUS_DIR")]
+    #[error(
+        "runtime directory {dir}: cannot {action}: {source}; choose another by `Config::dir` or SHMBUS_DIR"
+    )]
     Dir {
         /// The directory.
         dir: PathBuf,
@@ -123,6 +125,16 @@ pub enum BindError {
     NoMessages {
         /// The name.
         name: String,
+    },
+    /// Two different types with one stable name: two instances of one generic type, or equal `#[shm(name)]`s.
+    #[error(
+        "actor `{name}` is bound for two types that are both named `{message}`; give one another `#[shm(name)]`"
+    )]
+    SameName {
+        /// The actor's name.
+        name: String,
+        /// The stable name of both types.
+        message: &'static str,
     },
     /// A node can hold no more mailboxes.
     #[error("this node holds {limit} mailboxes; raise `Config::mailboxes`")]

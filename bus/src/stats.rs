@@ -55,7 +55,11 @@ impl Stats {
             dead_letters: counters.dead_letters.get(),
             undelivered: counters.undelivered.get(),
             unreleased,
-            open_asks: node.ports().iter().map(|port| port.with(|state| state.asks.open_count()) as u64).sum(),
+            open_asks: node
+                .ports()
+                .iter()
+                .map(|port| port.with(|state| state.asks.open_count()) as u64)
+                .sum(),
             panics: counters.panics.get(),
             violations: counters.violations.get(),
             handshakes_refused: counters.handshakes_refused.get(),

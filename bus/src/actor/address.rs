@@ -33,7 +33,12 @@ pub struct OpenAddress<P> {
 impl<P: Protocol> OpenAddress<P> {
     pub(crate) fn new(node: Arc<Node>, name: String) -> Self {
         let within = node.config.lookup_deadline;
-        Self { node, name, within, protocol: PhantomData }
+        Self {
+            node,
+            name,
+            within,
+            protocol: PhantomData,
+        }
     }
 
     /// Waits at most this long for the name to be bound, instead of `Config::lookup_deadline`.
@@ -49,8 +54,14 @@ impl<P: Protocol> OpenAddress<P> {
 
     async fn open(self) -> Result<Address<P>, LookupError> {
         let port = self.node.port_of(port_here())?;
-        let route = self.node.route(&port, &self.name, &P::kinds().0, self.within).await?;
-        Ok(Address { route: Arc::new(route), protocol: PhantomData })
+        let route = self
+            .node
+            .route(&port, &self.name, &P::kinds().0, self.within)
+            .await?;
+        Ok(Address {
+            route: Arc::new(route),
+            protocol: PhantomData,
+        })
     }
 }
 
@@ -86,13 +97,19 @@ pub struct Address<P> {
 
 impl<P> Clone for Address<P> {
     fn clone(&self) -> Self {
-        Self { route: self.route.clone(), protocol: PhantomData }
+        Self {
+            route: self.route.clone(),
+            protocol: PhantomData,
+        }
     }
 }
 
 impl<P> fmt::Debug for Address<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Address").field("name", &self.name()).field("node", &self.node()).finish()
+        f.debug_struct("Address")
+            .field("name", &self.name())
+            .field("node", &self.node())
+            .finish()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Giving an actor a name on the bus.
 
-use std::{fmt, sync::Arc};
+use std::{any::TypeId, fmt, sync::Arc};
 
 use actix::{Actor, Addr, Arbiter, ArbiterHandle, AsyncContext, Context, Handler};
 
@@ -43,14 +43,25 @@ pub struct Bind<A: Actor<Context = Context<A>>> {
 
 impl<A: Actor<Context = Context<A>>> fmt::Debug for Bind<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bind").field("name", &self.name).field("kinds", &self.kinds).finish_non_exhaustive()
+        f.debug_struct("Bind")
+            .field("name", &self.name)
+            .field("kinds", &self.kinds)
+            .finish_non_exhaustive()
     }
 }
 
 impl<A: Actor<Context = Context<A>>> Bind<A> {
     pub(crate) fn new(node: Arc<Node>, name: String, actor: A) -> Self {
         let window = node.config.window;
-        Self { node, name, actor, kinds: Vec::new(), table: Vec::new(), window, on_panic: OnPanic::default() }
+        Self {
+            node,
+            name,
+            actor,
+            kinds: Vec::new(),
+            table: Vec::new(),
+            window,
+            on_panic: OnPanic::default(),
+        }
     }
 
     /// The actor takes messages of type `M` from the bus. Once per type; a second time changes nothing.
@@ -58,7 +69,8 @@ impl<A: Actor<Context = Context<A>>> Bind<A> {
     where
         A: Handler<Received<M>>,
     {
-        if self.kinds.iter().all(|kind| kind.name != M::NAME) {
+        // The same type a second time changes nothing; another one of that name is refused by `start`.
+        if self.kinds.iter().all(|kind| kind.id != TypeId::of::<M>()) {
             self.kinds.push(Kind::of::<M>());
             self.table.push(dispatch::<A, M>);
         }
@@ -107,9 +119,21 @@ impl<A: Actor<Context = Context<A>>> Bind<A> {
         if Arbiter::try_current().is_none() {
             return Err(BindError::NoArbiter);
         }
-        let Self { node, name, actor, kinds, table, window, on_panic } = self;
+        let Self {
+            node,
+            name,
+            actor,
+            kinds,
+            table,
+            window,
+            on_panic,
+        } = self;
         let mailbox = mailbox(&node, port_here(), &name, kinds, window)?;
-        let terms = Terms { trust: node.config.trust, on_panic };
+        let terms = Terms {
+            trust: node.config.trust,
+            on_panic,
+            counters: node.counters.clone(),
+        };
         let drain = Drain::new(node.clone(), mailbox.clone(), table, terms);
         let addr = A::create(move |ctx| {
             ctx.spawn(drain);
@@ -128,7 +152,17 @@ pub(super) fn mailbox(
     window: u32,
 ) -> Result<Arc<Mailbox>, BindError> {
     if kinds.is_empty() {
-        return Err(BindError::NoMessages { name: name.to_owned() });
+        return Err(BindError::NoMessages {
+            name: name.to_owned(),
+        });
+    }
+    for (at, kind) in kinds.iter().enumerate() {
+        if kinds[..at].iter().any(|earlier| earlier.name == kind.name) {
+            return Err(BindError::SameName {
+                name: name.to_owned(),
+                message: kind.name,
+            });
+        }
     }
     let port = node.port_of(port)?;
     node.bind(&port, name, kinds, window)
@@ -143,7 +177,9 @@ pub struct Bound<A: Actor> {
 
 impl<A: Actor> fmt::Debug for Bound<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bound").field("name", &self.name()).finish_non_exhaustive()
+        f.debug_struct("Bound")
+            .field("name", &self.name())
+            .finish_non_exhaustive()
     }
 }
 

@@ -21,41 +21,37 @@ use crate::{
     message::{Received, ShmMessage, Trust},
     session::{
         asks::Failure,
+        counters::Counters,
         delivery::{Delivery, Responder},
         mailbox::Mailbox,
         node::Node,
         port::{Helper, Step},
     },
-    shm::{checked::Violation, inbound::{Inbound, ReleaseBatch}},
+    shm::inbound::{Inbound, ReleaseBatch},
 };
 
 /// Most messages handled in one poll; then the arbiter's other tasks get their turn.
 const BUDGET: usize = 128;
 
 /// What a dispatched message needs besides itself.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Terms {
     pub(crate) trust: Trust,
     pub(crate) on_panic: OnPanic,
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// Calls the handler of one message type.
-pub(crate) type Dispatch<A> = fn(&mut A, &mut Context<A>, Delivery, Terms);
+pub(crate) type Dispatch<A> = fn(&mut A, &mut Context<A>, Delivery, &Terms);
 
 /// The [`Dispatch`] of `M`.
-pub(crate) fn dispatch<A, M>(actor: &mut A, ctx: &mut Context<A>, delivery: Delivery, terms: Terms)
+pub(crate) fn dispatch<A, M>(actor: &mut A, ctx: &mut Context<A>, delivery: Delivery, terms: &Terms)
 where
     A: Actor<Context = Context<A>> + Handler<Received<M>>,
     M: ShmMessage,
 {
-    let Delivery { lease, responder, link, .. } = delivery;
-    let message = match Received::<M>::new(lease, terms.trust) {
-        Ok(message) => message,
-        Err((lease, error)) => {
-            drop(lease);
-            tracing::warn!(message = M::NAME, peer = %link.session.peer.name, %error, "malformed message");
-            return link.session.violated(Violation::Archive);
-        }
+    let Some((message, responder)) = delivery.open::<M>(terms.trust) else {
+        return;
     };
     // The actor may be left half-changed by a panic; what then happens to it is `OnPanic`'s to say.
     match catch_unwind(AssertUnwindSafe(|| actor.handle(message, ctx))) {
@@ -64,7 +60,12 @@ where
     }
 }
 
-fn panicked<A: Actor<Context = Context<A>>>(ctx: &mut Context<A>, responder: Option<Responder>, terms: Terms) {
+fn panicked<A: Actor<Context = Context<A>>>(
+    ctx: &mut Context<A>,
+    responder: Option<Responder>,
+    terms: &Terms,
+) {
+    terms.counters.panics.add(1);
     if let Some(responder) = responder {
         responder.fail(Failure::Panicked);
     }
@@ -76,7 +77,9 @@ fn panicked<A: Actor<Context = Context<A>>>(ctx: &mut Context<A>, responder: Opt
 
 /// Takes `value` as a `T`, if that is what it is; the compiler knows the answer for each pair of types.
 fn take<T: 'static, U: 'static>(value: &mut Option<T>) -> Option<U> {
-    (value as &mut dyn Any).downcast_mut::<Option<U>>().and_then(Option::take)
+    (value as &mut dyn Any)
+        .downcast_mut::<Option<U>>()
+        .and_then(Option::take)
 }
 
 /// Sends the reply: at once where the handler returned it, through one task where it returned a future.
@@ -84,7 +87,7 @@ fn respond<A, M>(
     response: <A as Handler<Received<M>>>::Result,
     responder: Option<Responder>,
     ctx: &mut Context<A>,
-    terms: Terms,
+    terms: &Terms,
 ) where
     A: Actor<Context = Context<A>> + Handler<Received<M>>,
     M: ShmMessage,
@@ -99,13 +102,23 @@ fn respond<A, M>(
             responder.reply(&reply);
         }
     } else if let Some(future) = take::<_, ResponseFuture<M::Reply>>(&mut response) {
-        let guarded = Guarded { future: wrap_future::<_, A>(future), responder, terms };
+        let guarded = Guarded {
+            future: wrap_future::<_, A>(future),
+            responder,
+            terms: terms.clone(),
+        };
         ctx.spawn(guarded);
     } else if let Some(future) = take::<_, ResponseActFuture<A, M::Reply>>(&mut response) {
-        ctx.spawn(Guarded { future, responder, terms });
+        ctx.spawn(Guarded {
+            future,
+            responder,
+            terms: terms.clone(),
+        });
     } else if let Some(response) = response {
         // AtomicResponse and types of others: actix's own way, with its channel.
-        let Some(responder) = responder else { return response.handle(ctx, None) };
+        let Some(responder) = responder else {
+            return response.handle(ctx, None);
+        };
         let (reply, replied) = tokio::sync::oneshot::channel();
         response.handle(ctx, Some(reply));
         ctx.spawn(wrap_future::<_, A>(replied).map(move |reply, _, _| match reply {
@@ -138,7 +151,9 @@ where
         task: &mut TaskContext<'_>,
     ) -> Poll<()> {
         let this = self.get_mut();
-        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut this.future).poll(actor, ctx, task)));
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            Pin::new(&mut this.future).poll(actor, ctx, task)
+        }));
         match polled {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(reply)) => {
@@ -148,7 +163,7 @@ where
                 Poll::Ready(())
             }
             Err(_) => {
-                panicked(ctx, this.responder.take(), this.terms);
+                panicked(ctx, this.responder.take(), &this.terms);
                 Poll::Ready(())
             }
         }
@@ -185,11 +200,13 @@ impl<A: Actor<Context = Context<A>>> Drain<A> {
         let batch = ReleaseBatch::begin(&mut self.scratch);
         let mut handled = 0;
         while handled < budget && !ctx.waiting() {
-            let Some(delivery) = self.taken.pop_front() else { break };
+            let Some(delivery) = self.taken.pop_front() else {
+                break;
+            };
             handled += 1;
             // The port refuses numbers beyond the table.
-            if let Some(dispatch) = self.table.get(usize::from(delivery.message)) {
-                dispatch(actor, ctx, delivery, self.terms);
+            if let Some(dispatch) = self.table.get(usize::from(delivery.message())) {
+                dispatch(actor, ctx, delivery, &self.terms);
             }
         }
         if let Some(batch) = batch {

@@ -1,6 +1,6 @@
 //! Giving a name to an actor that already runs: its messages go through its own mailbox.
 
-use std::{collections::VecDeque, fmt, future::poll_fn, sync::Arc, task::Poll};
+use std::{any::TypeId, collections::VecDeque, fmt, future::poll_fn, sync::Arc, task::Poll};
 
 use actix::{Actor, Addr, Context, Handler};
 use tokio::task::JoinSet;
@@ -14,7 +14,6 @@ use crate::{
         mailbox::{Kind, Mailbox},
         node::{Node, PortKey},
     },
-    shm::checked::Violation,
 };
 
 /// Passes one message on to a running actor.
@@ -25,24 +24,19 @@ where
     A: Actor<Context = Context<A>> + Handler<Received<M>>,
     M: ShmMessage,
 {
-    let Delivery { lease, responder, link, .. } = delivery;
-    match Received::<M>::new(lease, trust) {
-        Ok(message) => match responder {
-            None => addr.do_send(message),
-            Some(responder) => {
-                // Enqueued now, so that the order is kept; only the reply is waited for.
-                let request = addr.send(message);
-                asks.spawn(async move {
-                    if let Ok(reply) = request.await {
-                        responder.reply(&reply);
-                    }
-                });
-            }
-        },
-        Err((lease, error)) => {
-            drop(lease);
-            tracing::warn!(message = M::NAME, peer = %link.session.peer.name, %error, "malformed message");
-            link.session.violated(Violation::Archive);
+    let Some((message, responder)) = delivery.open::<M>(trust) else {
+        return;
+    };
+    match responder {
+        None => addr.do_send(message),
+        Some(responder) => {
+            // Enqueued now, so that the order is kept; only the reply is waited for.
+            let request = addr.send(message);
+            asks.spawn(async move {
+                if let Ok(reply) = request.await {
+                    responder.reply(&reply);
+                }
+            });
         }
     }
 }
@@ -60,14 +54,24 @@ pub struct BindAddr<A: Actor<Context = Context<A>>> {
 
 impl<A: Actor<Context = Context<A>>> fmt::Debug for BindAddr<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BindAddr").field("name", &self.name).field("kinds", &self.kinds).finish_non_exhaustive()
+        f.debug_struct("BindAddr")
+            .field("name", &self.name)
+            .field("kinds", &self.kinds)
+            .finish_non_exhaustive()
     }
 }
 
 impl<A: Actor<Context = Context<A>>> BindAddr<A> {
     pub(crate) fn new(node: Arc<Node>, name: String, addr: Addr<A>) -> Self {
         let window = node.config.window;
-        Self { node, name, addr, kinds: Vec::new(), table: Vec::new(), window }
+        Self {
+            node,
+            name,
+            addr,
+            kinds: Vec::new(),
+            table: Vec::new(),
+            window,
+        }
     }
 
     /// The actor takes messages of type `M` from the bus.
@@ -75,7 +79,8 @@ impl<A: Actor<Context = Context<A>>> BindAddr<A> {
     where
         A: Handler<Received<M>>,
     {
-        if self.kinds.iter().all(|kind| kind.name != M::NAME) {
+        // The same type a second time changes nothing; another one of that name is refused by `start`.
+        if self.kinds.iter().all(|kind| kind.id != TypeId::of::<M>()) {
             self.kinds.push(Kind::of::<M>());
             self.table.push(pass::<A, M>);
         }
@@ -93,10 +98,18 @@ impl<A: Actor<Context = Context<A>>> BindAddr<A> {
     /// # Errors
     /// Those of [`BindError`].
     pub async fn start(self) -> Result<Forwarded, BindError> {
-        let Self { node, name, addr, kinds, table, window } = self;
+        let Self {
+            node,
+            name,
+            addr,
+            kinds,
+            table,
+            window,
+        } = self;
         let mailbox = mailbox(&node, PortKey::Shared, &name, kinds, window)?;
         let trust = node.config.trust;
-        node.clone().spawn(forward(node, mailbox.clone(), addr, table, trust));
+        node.clone()
+            .spawn(forward(node, mailbox.clone(), addr, table, trust));
         Ok(Forwarded { mailbox })
     }
 }
@@ -128,7 +141,7 @@ async fn forward<A: Actor<Context = Context<A>>>(
         }
         node.counters.handled.add(taken.len() as u64);
         for delivery in taken.drain(..) {
-            if let Some(pass) = table.get(usize::from(delivery.message)) {
+            if let Some(pass) = table.get(usize::from(delivery.message())) {
                 pass(&addr, delivery, trust, &mut asks);
             }
         }

@@ -29,7 +29,13 @@ pub struct Watch {
 impl Watch {
     pub(crate) fn new(node: Arc<Node>, name: String) -> Self {
         let changed = node.changed.subscribe();
-        Self { node, name, changed, told: None, first: true }
+        Self {
+            node,
+            name,
+            changed,
+            told: None,
+            first: true,
+        }
     }
 
     /// The name that is watched.

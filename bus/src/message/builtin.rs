@@ -46,9 +46,9 @@ scalars! {
 #[inline]
 fn list<'a, T: ShmType>(elements: impl ExactSizeIterator<Item = &'a T>) -> Option<usize> {
     let table = elements.len().saturating_mul(size_of::<T::Archived>()) + align_of::<T::Archived>() - 1;
-    elements.fold(Some(table), |sum, element| {
-        out_of_line_sum(sum, element.out_of_line())
-    })
+    elements
+        .map(T::out_of_line)
+        .try_fold(table, |sum, more| Some(sum.saturating_add(more?)))
 }
 
 impl ShmType for String {
@@ -157,9 +157,9 @@ impl<T: ShmType, const N: usize> ShmType for [T; N] {
 
     #[inline]
     fn out_of_line(&self) -> Option<usize> {
-        self.iter().fold(Some(0), |sum, element| {
-            out_of_line_sum(sum, element.out_of_line())
-        })
+        self.iter()
+            .map(T::out_of_line)
+            .try_fold(0_usize, |sum, more| Some(sum.saturating_add(more?)))
     }
 
     fn nests() -> bool {

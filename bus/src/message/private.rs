@@ -9,6 +9,23 @@ use super::{
     traits::{MAX_ALIGN, ShmType},
 };
 
+/// The parts of a field's type that the generated code names. Named through this trait, a type that is no
+/// [`ShmType`] is reported as such, and not by what rkyv lacks of it.
+pub trait Part {
+    /// The type itself.
+    type This: ShmType;
+    /// What rkyv makes of it.
+    type Archived;
+    /// What rkyv needs between serializing and resolving it.
+    type Resolver;
+}
+
+impl<T: ShmType> Part for T {
+    type This = T;
+    type Archived = <T as Archive>::Archived;
+    type Resolver = <T as Archive>::Resolver;
+}
+
 /// Refuses, at compile time, an archived type of too large an alignment: messages start at multiples of 16
 /// bytes, and rkyv panics where it must pad by more than 32.
 pub const fn assert_align<A>() {

@@ -64,7 +64,9 @@ impl<'a, T: ShmType, R: ShmType> Ask<'a, T, R> {
         *self.ticket.get_or_insert_with(|| {
             let now = Instant::now();
             // A deadline beyond the clock's range is a year: as good as none.
-            let at = now.checked_add(deadline).unwrap_or(now + Duration::from_secs(31_536_000));
+            let at = now
+                .checked_add(deadline)
+                .unwrap_or(now + Duration::from_secs(31_536_000));
             route.port.with(|state| state.open_ask(route.link.id, at))
         })
     }
@@ -102,22 +104,28 @@ impl<'a, T: ShmType, R: ShmType> Ask<'a, T, R> {
                     AskError::Malformed { name }
                 })
             }
-            Outcome::Deadline => Err(AskError::Deadline { name, after: self.deadline }),
+            Outcome::Deadline => Err(AskError::Deadline {
+                name,
+                after: self.deadline,
+            }),
             Outcome::PeerLost if route.port.is_closed() || route.node.is_closed() => {
                 Err(AskError::Send(SendError::Closed { name }))
             }
             Outcome::PeerLost => Err(AskError::PeerLost { name }),
             Outcome::Failed(Failure::Panicked) => Err(AskError::HandlerPanicked { name }),
             Outcome::Failed(Failure::Stopped) => Err(AskError::Stopped { name }),
-            Outcome::Failed(Failure::TooLarge) => {
-                Err(AskError::Reply { name, problem: "it is larger than the replier's `Config::message_bytes`" })
-            }
-            Outcome::Failed(Failure::Memory) => {
-                Err(AskError::Reply { name, problem: "the replier has no memory (its `Config::pool_bytes`)" })
-            }
-            Outcome::Failed(Failure::Archive) => {
-                Err(AskError::Reply { name, problem: "it could not be archived" })
-            }
+            Outcome::Failed(Failure::TooLarge) => Err(AskError::Reply {
+                name,
+                problem: "it is larger than the replier's `Config::message_bytes`",
+            }),
+            Outcome::Failed(Failure::Memory) => Err(AskError::Reply {
+                name,
+                problem: "the replier has no memory (its `Config::pool_bytes`)",
+            }),
+            Outcome::Failed(Failure::Archive) => Err(AskError::Reply {
+                name,
+                problem: "it could not be archived",
+            }),
         }
     }
 

@@ -108,7 +108,9 @@ impl Asks {
     }
 
     fn find(&mut self, ticket: Ticket) -> Option<&mut Entry> {
-        self.entries.get_mut(ticket.index()).filter(|entry| entry.generation == ticket.generation())
+        self.entries
+            .get_mut(ticket.index())
+            .filter(|entry| entry.generation == ticket.generation())
     }
 
     /// The ask is about to be sent, or (`false`) was not sent after all.
@@ -164,7 +166,10 @@ impl Asks {
         wakers: &mut Vec<Waker>,
     ) -> Result<bool, ()> {
         let ticket = Ticket(correlation);
-        let entry = self.find(ticket).filter(|entry| entry.link == link && !entry.settled).ok_or(())?;
+        let entry = self
+            .find(ticket)
+            .filter(|entry| entry.link == link && !entry.settled)
+            .ok_or(())?;
         entry.settled = true;
         let awaited = !entry.taken && entry.outcome.is_none();
         // The outcome is made in any case: making it takes the message's bytes into our hands, and
@@ -245,15 +250,33 @@ mod tests {
         let (mut asks, mut wakers) = (Asks::default(), Vec::new());
         let (ticket, first) = asks.open(7, later(1000));
         assert!(first);
-        assert!(asks.complete(7, ticket.correlation(), || Outcome::PeerLost, &mut wakers).is_err(), "not sent yet");
+        assert!(
+            asks.complete(7, ticket.correlation(), || Outcome::PeerLost, &mut wakers)
+                .is_err(),
+            "not sent yet"
+        );
         asks.sent(ticket, true);
-        assert!(asks.complete(8, ticket.correlation(), || Outcome::PeerLost, &mut wakers).is_err(), "other link");
+        assert!(
+            asks.complete(8, ticket.correlation(), || Outcome::PeerLost, &mut wakers)
+                .is_err(),
+            "other link"
+        );
         let wild = ticket.correlation() ^ 1 << 40;
         assert!(asks.complete(7, wild, || Outcome::PeerLost, &mut wakers).is_err());
         let reply = || Outcome::Failed(Failure::Panicked);
-        assert_eq!(asks.complete(7, ticket.correlation(), reply, &mut wakers), Ok(true));
-        assert!(asks.complete(7, ticket.correlation(), reply, &mut wakers).is_err(), "a second reply");
-        assert!(matches!(asks.poll(ticket, None), Some(Outcome::Failed(Failure::Panicked))));
+        assert_eq!(
+            asks.complete(7, ticket.correlation(), reply, &mut wakers),
+            Ok(true)
+        );
+        assert!(
+            asks.complete(7, ticket.correlation(), reply, &mut wakers)
+                .is_err(),
+            "a second reply"
+        );
+        assert!(matches!(
+            asks.poll(ticket, None),
+            Some(Outcome::Failed(Failure::Panicked))
+        ));
         assert_eq!(asks.open_count(), 0);
     }
 
@@ -264,10 +287,16 @@ mod tests {
         asks.sent(ticket, true);
         asks.abandon(ticket);
         assert_eq!(asks.open_count(), 1);
-        assert_eq!(asks.complete(1, ticket.correlation(), || Outcome::PeerLost, &mut wakers), Ok(false));
+        assert_eq!(
+            asks.complete(1, ticket.correlation(), || Outcome::PeerLost, &mut wakers),
+            Ok(false)
+        );
         assert_eq!(asks.open_count(), 0);
         let (next, _) = asks.open(1, later(1000));
-        assert_ne!(next, ticket, "a late reply must not meet the next user of the place");
+        assert_ne!(
+            next, ticket,
+            "a late reply must not meet the next user of the place"
+        );
     }
 
     #[test]

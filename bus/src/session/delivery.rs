@@ -8,23 +8,84 @@ use super::{
     parcel::{self, Packing},
 };
 use crate::{
-    message::ShmType,
+    message::{Received, ShmMessage, ShmType, Trust},
     shm::{
-        Lease,
+        checked::Violation,
         descriptor::{Descriptor, SlotKind},
+        inbound::Inbound,
     },
 };
 
-/// One message in a mailbox.
+/// One message in a mailbox: its slot, and whom to give it back to. Dropped unopened, it is released, and
+/// its asker told that the actor has stopped.
 #[derive(Debug)]
-pub(crate) struct Delivery {
-    /// Index of its type among those the mailbox handles.
-    pub(crate) message: u16,
-    pub(crate) lease: Lease,
+pub(crate) struct Delivery(Option<Undelivered>);
+
+#[derive(Debug)]
+struct Undelivered {
+    descriptor: Descriptor,
+    inbound: Arc<Inbound>,
     /// Present for an ask.
-    pub(crate) responder: Option<Responder>,
-    /// The link it came by, to be closed if the bytes turn out to be no valid archive.
-    pub(crate) link: Arc<Link>,
+    link: Option<Arc<Link>>,
+}
+
+impl Undelivered {
+    fn responder(&mut self) -> Option<Responder> {
+        let link = self.link.take()?;
+        Some(Responder {
+            link,
+            correlation: self.descriptor.correlation(),
+            answered: false,
+        })
+    }
+}
+
+impl Delivery {
+    pub(crate) fn new(descriptor: Descriptor, link: &Arc<Link>, ask: bool) -> Self {
+        let inbound = link.inbound.clone();
+        Self(Some(Undelivered {
+            descriptor,
+            inbound,
+            link: ask.then(|| link.clone()),
+        }))
+    }
+
+    /// Index of its type among those the mailbox handles.
+    pub(crate) fn message(&self) -> u16 {
+        self.0
+            .as_ref()
+            .map_or(u16::MAX, |delivery| delivery.descriptor.message())
+    }
+
+    /// The message, and what answers it. `None`: it was no valid message, and its session is closed.
+    pub(crate) fn open<M: ShmMessage>(mut self, trust: Trust) -> Option<(Received<M>, Option<Responder>)> {
+        let mut delivery = self.0.take()?;
+        let responder = delivery.responder();
+        let lease = match delivery.inbound.lease(&delivery.descriptor, false) {
+            Ok(lease) => lease,
+            Err((inbound, violation)) => {
+                inbound.violated(violation);
+                return None;
+            }
+        };
+        match Received::new(lease, trust) {
+            Ok(message) => Some((message, responder)),
+            Err((lease, error)) => {
+                tracing::warn!(message = M::NAME, %error, "malformed message");
+                lease.violated(Violation::Archive);
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if let Some(mut delivery) = self.0.take() {
+            drop(delivery.responder());
+            delivery.inbound.discard(&delivery.descriptor);
+        }
+    }
 }
 
 /// Answers one ask. Dropped without an answer, it tells the asker that the actor has stopped.
@@ -36,17 +97,17 @@ pub(crate) struct Responder {
 }
 
 impl Responder {
-    pub(crate) fn new(link: Arc<Link>, correlation: u64) -> Self {
-        Self { link, correlation, answered: false }
-    }
-
     /// Archives the reply and sends it. Its place was reserved by the ask.
     pub(crate) fn reply<R: ShmType>(mut self, reply: &R) {
         let session = self.link.session.clone();
-        match parcel::pack(reply, &session.pool, session.message_limit, |bytes| self.link.warm(bytes)) {
+        match parcel::pack(reply, &session.pool, session.message_limit, |bytes| {
+            self.link.warm(bytes)
+        }) {
             Ok(parcel) => self.send(SlotKind::Reply, 0, Some(parcel)),
             Err(Packing::TooLarge { .. }) => self.send(SlotKind::Fail, Failure::TooLarge as u32, None),
-            Err(Packing::Full | Packing::Kernel(_)) => self.send(SlotKind::Fail, Failure::Memory as u32, None),
+            Err(Packing::Full | Packing::Kernel(_)) => {
+                self.send(SlotKind::Fail, Failure::Memory as u32, None)
+            }
             Err(Packing::Archive(_)) => self.send(SlotKind::Fail, Failure::Archive as u32, None),
         }
     }
@@ -62,7 +123,8 @@ impl Responder {
             Ok(()) => self.link.session.counters.replies.add(1),
             // A reply whose segment could not be announced: the asker learns that there was no memory.
             Err(NoSend::Full(_)) => {
-                let descriptor = Descriptor::new(SlotKind::Fail, Failure::Memory as u32, 0, 0, self.correlation);
+                let descriptor =
+                    Descriptor::new(SlotKind::Fail, Failure::Memory as u32, 0, 0, self.correlation);
                 let _ = self.link.send_reply(descriptor, None);
             }
             // The asker is gone, and learned so by its own means.

@@ -154,7 +154,16 @@ pub(crate) struct LinkPieces {
 
 impl Link {
     pub(crate) fn new(pieces: LinkPieces) -> Arc<Self> {
-        let LinkPieces { id, asking, session, inbound, room, producer, returns, .. } = pieces;
+        let LinkPieces {
+            id,
+            asking,
+            session,
+            inbound,
+            room,
+            producer,
+            returns,
+            ..
+        } = pieces;
         Arc::new(Self {
             id,
             asking,
@@ -189,8 +198,15 @@ impl Link {
         if let Some(route) = sending.by_mailbox.get(&mailbox) {
             return Some(*route);
         }
-        let route = u16::try_from(sending.windows.len()).ok().filter(|route| *route != NO_ROUTE)?;
-        sending.windows.push(Window { limit, held: 0, held_inline: 0, stopped: false });
+        let route = u16::try_from(sending.windows.len())
+            .ok()
+            .filter(|route| *route != NO_ROUTE)?;
+        sending.windows.push(Window {
+            limit,
+            held: 0,
+            held_inline: 0,
+            stopped: false,
+        });
         sending.by_mailbox.insert(mailbox, route);
         Some(route)
     }
@@ -271,7 +287,11 @@ impl Link {
     }
 
     /// Sends a reply, for which the ask keeps a place.
-    pub(crate) fn send_reply(&self, mut descriptor: Descriptor, parcel: Option<Parcel>) -> Result<(), NoSend> {
+    pub(crate) fn send_reply(
+        &self,
+        mut descriptor: Descriptor,
+        parcel: Option<Parcel>,
+    ) -> Result<(), NoSend> {
         let mut parcel = parcel;
         let mut sending = lock(&self.sending);
         if sending.lost {
@@ -329,7 +349,12 @@ impl Link {
         if let Some(Parcel::Buffer(buffer, len)) = parcel.take() {
             let (segment, offset) = (buffer.segment(), buffer.offset() as u64);
             let token = sending.tokens.issue(buffer.into_held(), route);
-            descriptor.set_buffer(BufferRef { segment, token, offset, len: len as u64 });
+            descriptor.set_buffer(BufferRef {
+                segment,
+                token,
+                offset,
+                len: len as u64,
+            });
         }
         sending.producer.push(descriptor);
         sending.sent += 1;
@@ -366,7 +391,11 @@ impl Link {
     pub(crate) fn collect(&self) {
         let mut sending = lock(&self.sending);
         sending.waiting.unpark();
-        let outcome = if sending.lost { Ok(0) } else { self.take_returns(&mut sending) };
+        let outcome = if sending.lost {
+            Ok(0)
+        } else {
+            self.take_returns(&mut sending)
+        };
         drop(sending);
         if let Err(violation) = outcome {
             self.session.violated(violation);
@@ -380,7 +409,11 @@ impl Link {
             return;
         }
         let mut sending = lock(&self.sending);
-        let outcome = if sending.lost { Ok(0) } else { self.take_returns(&mut sending) };
+        let outcome = if sending.lost {
+            Ok(0)
+        } else {
+            self.take_returns(&mut sending)
+        };
         drop(sending);
         if let Err(violation) = outcome {
             self.session.violated(violation);
@@ -407,7 +440,8 @@ impl Link {
         self.lost.store(true, Ordering::Relaxed);
         let undelivered = sending.unreturned;
         let tokens = std::mem::take(&mut sending.tokens);
-        self.pool.release(tokens.held.into_iter().flatten().map(|(held, _)| held));
+        self.pool
+            .release(tokens.held.into_iter().flatten().map(|(held, _)| held));
         drop(sending);
         self.room.wake();
         undelivered

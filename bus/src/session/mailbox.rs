@@ -1,12 +1,18 @@
 //! A bound name's queue: filled by its port's drain, emptied by its actor.
 
 use std::{
+    any::TypeId,
     collections::VecDeque,
     sync::{Arc, Mutex, Weak},
     task::{Context, Waker},
 };
 
-use super::{delivery::Delivery, frame::{Binding, KindInfo}, node::Node, port::Port};
+use super::{
+    delivery::Delivery,
+    frame::{Binding, KindInfo},
+    node::Node,
+    port::Port,
+};
 use crate::{
     message::{ShmMessage, schema::Schema},
     shm::sync::lock,
@@ -21,11 +27,18 @@ pub(crate) struct Kind {
     pub(crate) schema: fn() -> Schema,
     /// Describes its reply.
     pub(crate) reply: fn() -> Schema,
+    /// The type itself.
+    pub(crate) id: TypeId,
 }
 
 impl Kind {
     pub(crate) fn of<M: ShmMessage>() -> Self {
-        Self { name: M::NAME, schema: Schema::of::<M>, reply: Schema::of::<M::Reply> }
+        Self {
+            name: M::NAME,
+            schema: Schema::of::<M>,
+            reply: Schema::of::<M::Reply>,
+            id: TypeId::of::<M>(),
+        }
     }
 
     /// What peers compare.
@@ -57,21 +70,27 @@ pub(crate) struct Mailbox {
 
 impl Mailbox {
     pub(crate) fn new(binding: Binding, kinds: Vec<Kind>, port: Arc<Port>, node: Weak<Node>) -> Arc<Self> {
-        Arc::new(Self { binding, kinds, port, node, queue: Mutex::default() })
+        Arc::new(Self {
+            binding,
+            kinds,
+            port,
+            node,
+            queue: Mutex::default(),
+        })
     }
 
     /// Takes a message in. Gives it back if the mailbox is closed. Called under the port's lock.
-    pub(crate) fn push(&self, delivery: Delivery, wakers: &mut Vec<Waker>) -> Result<(), Delivery> {
+    pub(crate) fn push(&self, delivery: Delivery, wakers: &mut Vec<Waker>) -> Option<Delivery> {
         let mut queue = lock(&self.queue);
         if queue.closed {
-            return Err(delivery);
+            return Some(delivery);
         }
         if queue.messages.is_empty() {
             self.port.runnable_add(1);
         }
         queue.messages.push_back(delivery);
         wakers.extend(queue.waker.take());
-        Ok(())
+        None
     }
 
     /// Moves all that has arrived behind what `into` holds. Returns whether there was anything.

@@ -34,8 +34,13 @@ impl Mailboxes {
         let place = match self.free.pop() {
             Some(place) => place,
             None => {
-                let place = u16::try_from(self.places.len()).ok().filter(|place| usize::from(*place) < limit)?;
-                self.places.push(Place { generation: 0, state: Occupant::None });
+                let place = u16::try_from(self.places.len())
+                    .ok()
+                    .filter(|place| usize::from(*place) < limit)?;
+                self.places.push(Place {
+                    generation: 0,
+                    state: Occupant::None,
+                });
                 place
             }
         };
@@ -74,7 +79,10 @@ impl Mailboxes {
 
     /// The mailbox of a number that a peer wrote. `None`: it was bound once. `Err`: it never was.
     pub(crate) fn find(&self, number: u32) -> Result<Option<&Arc<Mailbox>>, Violation> {
-        let place = self.places.get(usize::from(number as u16)).ok_or(Violation::Mailbox(number))?;
+        let place = self
+            .places
+            .get(usize::from(number as u16))
+            .ok_or(Violation::Mailbox(number))?;
         let generation = (number >> 16) as u16;
         match &place.state {
             Occupant::Bound(mailbox) if generation == place.generation => Ok(Some(mailbox)),

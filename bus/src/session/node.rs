@@ -97,7 +97,11 @@ impl Node {
             .map_err(|error| JoinError::Runtime(error.to_string()))??;
         let socket = claim.path().to_owned();
         let action = || format!("listen at {}", socket.display());
-        let failed = |source| ResourceError { action: action(), limit: "RLIMIT_NOFILE (`ulimit -n`)", source };
+        let failed = |source| ResourceError {
+            action: action(),
+            limit: "RLIMIT_NOFILE (`ulimit -n`)",
+            source,
+        };
         let listener = Listener::new(claim.listener().map_err(failed)?).map_err(failed)?;
         let others = claim.others().unwrap_or_default();
 
@@ -148,7 +152,13 @@ impl Node {
             .into_iter()
             .map(|(name, path)| {
                 let (done, met) = tokio::sync::oneshot::channel::<()>();
-                self.spawn(dial(Arc::downgrade(self), name, path, self.closing.subscribe(), done));
+                self.spawn(dial(
+                    Arc::downgrade(self),
+                    name,
+                    path,
+                    self.closing.subscribe(),
+                    done,
+                ));
                 met
             })
             .collect();
@@ -198,8 +208,10 @@ impl Node {
                     gid: nix::unistd::getegid().as_raw(),
                     features: self.me.features,
                 };
-                let (ours, theirs) =
-                    (Session::new(self, a, peer.clone(), true), Session::new(self, b, peer, true));
+                let (ours, theirs) = (
+                    Session::new(self, a, peer.clone(), true),
+                    Session::new(self, b, peer, true),
+                );
                 self.spawn(ours.clone().run(self.closing.subscribe()));
                 self.spawn(theirs.run(self.closing.subscribe()));
                 Ok(ours)
@@ -254,7 +266,12 @@ impl Node {
         for session in self.sessions.iter().map(|entry| entry.clone()).chain(own) {
             let gone: Vec<u32> = {
                 let links = lock(&session.links);
-                links.by_id.values().filter(|(_, at, _)| Arc::ptr_eq(at, port)).map(|(link, ..)| link.id).collect()
+                links
+                    .by_id
+                    .values()
+                    .filter(|(_, at, _)| Arc::ptr_eq(at, port))
+                    .map(|(link, ..)| link.id)
+                    .collect()
             };
             for id in gone {
                 session.send(&Frame::Unlink { link: id }, &[]);
@@ -275,7 +292,10 @@ impl Node {
             let mut registry = lock(&self.registry);
             for binding in bindings {
                 if !registry.add(session, binding) {
-                    session.close(format!("more than {} names (`Config::mailboxes`)", self.config.mailboxes));
+                    session.close(format!(
+                        "more than {} names (`Config::mailboxes`)",
+                        self.config.mailboxes
+                    ));
                     break;
                 }
             }
@@ -294,7 +314,8 @@ impl Node {
             return;
         }
         lock(&self.registry).remove_all(session.peer.id);
-        self.sessions.remove_if(&session.peer.id, |_, current| Arc::ptr_eq(current, session));
+        self.sessions
+            .remove_if(&session.peer.id, |_, current| Arc::ptr_eq(current, session));
         tracing::debug!(peer = %session.peer.name, reason = session.reason(), "session ended");
         self.touch();
     }
@@ -329,7 +350,9 @@ impl Node {
         let announcement = Frame::Bound(binding.clone());
         if announcement.encode().is_err() {
             port.remove_mailbox(mailbox);
-            return Err(BindError::TooMany { limit: super::frame::KINDS_MAX });
+            return Err(BindError::TooMany {
+                limit: super::frame::KINDS_MAX,
+            });
         }
         let made = Mailbox::new(binding, kinds, port.clone(), Arc::downgrade(self));
         {
@@ -337,8 +360,13 @@ impl Node {
             if let Some(taken) = registry.find(name) {
                 drop(registry);
                 port.remove_mailbox(mailbox);
-                let node = taken.session.map_or_else(|| self.config.node.clone(), |s| s.peer.name.clone());
-                return Err(BindError::NameTaken { name: name.to_owned(), node });
+                let node = taken
+                    .session
+                    .map_or_else(|| self.config.node.clone(), |s| s.peer.name.clone());
+                return Err(BindError::NameTaken {
+                    name: name.to_owned(),
+                    node,
+                });
             }
             registry.add_own(self.me.id, made.clone());
             port.add_mailbox(made.clone());
@@ -368,7 +396,11 @@ impl Node {
             port.remove_mailbox(binding.mailbox);
         }
         if let Some(own) = self.own_session.get() {
-            let links: Vec<_> = lock(&own.links).by_id.values().map(|(link, ..)| link.clone()).collect();
+            let links: Vec<_> = lock(&own.links)
+                .by_id
+                .values()
+                .map(|(link, ..)| link.clone())
+                .collect();
             for link in links.iter().filter(|link| link.asking) {
                 link.stop_route(binding.mailbox);
             }
@@ -378,8 +410,12 @@ impl Node {
 
     /// The archived schemas of a message and its reply, for a peer whose own differ.
     pub(crate) fn describe(&self, name: &str, kind: &str) -> super::peer::Described {
-        let Some(mailbox) = lock(&self.registry).own_mailbox(name) else { return (None, None) };
-        let Some(kind) = mailbox.kinds.iter().find(|own| own.name == kind) else { return (None, None) };
+        let Some(mailbox) = lock(&self.registry).own_mailbox(name) else {
+            return (None, None);
+        };
+        let Some(kind) = mailbox.kinds.iter().find(|own| own.name == kind) else {
+            return (None, None);
+        };
         let fits = |schema: Schema| schemas::encode(&schema).filter(|b| b.len() <= super::frame::SCHEMA_MAX);
         (fits((kind.schema)()), fits((kind.reply)()))
     }
@@ -390,16 +426,25 @@ impl Node {
         let own = self.own_session.get().cloned();
         let sessions = self.sessions.iter().map(|entry| entry.clone()).chain(own);
         sessions
-            .flat_map(|session| lock(&session.links).by_id.values().map(|(link, ..)| link.clone()).collect::<Vec<_>>())
+            .flat_map(|session| {
+                lock(&session.links)
+                    .by_id
+                    .values()
+                    .map(|(link, ..)| link.clone())
+                    .collect::<Vec<_>>()
+            })
             .collect()
     }
 
     /// Messages sent, and those of them not released.
     pub(crate) fn traffic(&self) -> (u64, u64) {
         let lost = self.counters.sent_on_lost_links.get();
-        self.all_links().iter().map(|link| link.counts()).fold((lost, 0), |(sent, unreleased), (s, u)| {
-            (sent + s, unreleased + u64::from(u))
-        })
+        self.all_links()
+            .iter()
+            .map(|link| link.counts())
+            .fold((lost, 0), |(sent, unreleased), (s, u)| {
+                (sent + s, unreleased + u64::from(u))
+            })
     }
 
     /// Takes back what the peers have released, everywhere.
@@ -457,7 +502,9 @@ impl Drop for Node {
 
 /// Accepts, until the node closes. Handshakes run beside each other, at most so many.
 async fn listen(node: Weak<Node>, listener: Listener, mut closing: watch::Receiver<bool>) {
-    let Some(limit) = node.upgrade().map(|node| node.config.handshakes) else { return };
+    let Some(limit) = node.upgrade().map(|node| node.config.handshakes) else {
+        return;
+    };
     let running = Arc::new(tokio::sync::Semaphore::new(limit));
     loop {
         let next = async {
@@ -487,13 +534,18 @@ async fn listen(node: Weak<Node>, listener: Listener, mut closing: watch::Receiv
 }
 
 async fn welcome(node: Weak<Node>, socket: Socket, mut closing: watch::Receiver<bool>) {
-    let Some((me, within)) = node.upgrade().map(|n| (n.me.clone(), n.config.handshake_deadline)) else {
+    let Some((me, within)) = node
+        .upgrade()
+        .map(|n| (n.me.clone(), n.config.handshake_deadline))
+    else {
         return;
     };
     let mut welcomed = None;
     let met = {
         let decide = |peer: &handshake::Peer| {
-            let verdict = node.upgrade().map_or(Verdict::refuse(Code::Shutdown, "leaving"), |n| n.decide(peer));
+            let verdict = node
+                .upgrade()
+                .map_or(Verdict::refuse(Code::Shutdown, "leaving"), |n| n.decide(peer));
             if verdict == Verdict::Welcome {
                 welcomed = Some(peer.name.clone());
             }
@@ -513,7 +565,13 @@ async fn welcome(node: Weak<Node>, socket: Socket, mut closing: watch::Receiver<
         // A probe.
         Ok(None) => {}
         Err(error) => {
-            if !matches!(error, HandshakeError::Declined { code: Code::Duplicate, .. }) {
+            if !matches!(
+                error,
+                HandshakeError::Declined {
+                    code: Code::Duplicate,
+                    ..
+                }
+            ) {
                 node.counters.handshakes_refused.add(1);
                 tracing::warn!(%error, "no session with a peer that connected");
             }
@@ -536,7 +594,10 @@ impl Node {
         } else if self.me.id < peer.id && dialling.contains(&peer.name) {
             Verdict::refuse(Code::Duplicate, "this node dials itself, and has the lower id")
         } else if self.sessions.len() + accepting.len() >= self.config.peers {
-            Verdict::refuse(Code::Full, "the node has as many peers as it may (`Config::peers`)")
+            Verdict::refuse(
+                Code::Full,
+                "the node has as many peers as it may (`Config::peers`)",
+            )
         } else {
             accepting.insert(peer.name.clone());
             Verdict::Welcome
@@ -591,13 +652,23 @@ impl Node {
 
 /// One dial. Returns whether another one later may succeed where this did not.
 async fn attempt(node: &Weak<Node>, name: &str, path: &std::path::Path) -> bool {
-    let Some((me, within)) = node.upgrade().map(|n| (n.me.clone(), n.config.handshake_deadline)) else {
+    let Some((me, within)) = node
+        .upgrade()
+        .map(|n| (n.me.clone(), n.config.handshake_deadline))
+    else {
         return false;
     };
     let outcome = match Socket::connect(path, within).await {
-        Ok(socket) => handshake::dial(&socket, &me, within).await.map(|peer| (socket, peer)),
+        Ok(socket) => handshake::dial(&socket, &me, within)
+            .await
+            .map(|peer| (socket, peer)),
         // Nobody listens there any more; the next join sweeps it.
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound) => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound
+            ) =>
+        {
             return false;
         }
         Err(error) => Err(HandshakeError::Socket(error)),
@@ -613,13 +684,20 @@ async fn attempt(node: &Weak<Node>, name: &str, path: &std::path::Path) -> bool 
             false
         }
         // It dials us: that session is as good.
-        Err(HandshakeError::Refused { code: Code::Duplicate, .. }) => {
+        Err(HandshakeError::Refused {
+            code: Code::Duplicate,
+            ..
+        }) => {
             let mut changed = this.changed.subscribe();
             drop(this);
             let met = async {
                 loop {
                     let Some(this) = node.upgrade() else { return };
-                    let session = this.sessions.iter().find(|s| s.peer.name == name).map(|s| s.clone());
+                    let session = this
+                        .sessions
+                        .iter()
+                        .find(|s| s.peer.name == name)
+                        .map(|s| s.clone());
                     drop(this);
                     if let Some(session) = session {
                         let _ = session.introduced.subscribe().wait_for(|done| *done).await;
@@ -635,7 +713,10 @@ async fn attempt(node: &Weak<Node>, name: &str, path: &std::path::Path) -> bool 
         Err(error) => {
             this.counters.handshakes_refused.add(1);
             tracing::warn!(peer = %name, %error, "no session with a node of this bus");
-            matches!(error, HandshakeError::Timeout { .. } | HandshakeError::Socket(_) | HandshakeError::HungUp)
+            matches!(
+                error,
+                HandshakeError::Timeout { .. } | HandshakeError::Socket(_) | HandshakeError::HungUp
+            )
         }
     }
 }

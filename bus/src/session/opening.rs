@@ -77,21 +77,38 @@ struct Half {
 impl Half {
     fn create(node: &Node) -> Result<Self, ResourceError> {
         let (segment, parts) = LinkParts::create(node.config.ring_slots, node.config.returns)?;
-        Ok(Self { id: node.next_link(), segment, parts })
+        Ok(Self {
+            id: node.next_link(),
+            segment,
+            parts,
+        })
     }
 }
 
 impl Session {
     fn send_half(&self, frame: &Frame, half: &Half, port: &Port) {
-        self.send(frame, &[half.segment.fd(), port.segment().fd(), port.bell().as_fd()]);
+        self.send(
+            frame,
+            &[half.segment.fd(), port.segment().fd(), port.bell().as_fd()],
+        );
     }
 
     /// Puts both halves together and begins to receive.
-    fn join_halves(self: &Arc<Self>, half: Half, offer: LinkOffer, port: &Arc<Port>, asking: bool) -> Arc<Link> {
+    fn join_halves(
+        self: &Arc<Self>,
+        half: Half,
+        offer: LinkOffer,
+        port: &Arc<Port>,
+        asking: bool,
+    ) -> Arc<Link> {
         let (own, peer) = (half.parts, offer.parts);
         let receiving_limit = own.returns.len() as u32;
         // A reply takes a slot of the answering end's ring, and its buffer an entry of our return ring.
-        let asks = if asking { (peer.slots.len() as u32).min(receiving_limit) } else { receiving_limit };
+        let asks = if asking {
+            (peer.slots.len() as u32).min(receiving_limit)
+        } else {
+            receiving_limit
+        };
         let room = Arc::new(Room::new(asks));
         let inbound = Inbound::new(
             ReturnWriter::new(own.returns),
@@ -100,6 +117,14 @@ impl Session {
             offer.bell.clone(),
             self.message_limit,
             room.clone(),
+            {
+                let session = Arc::downgrade(self);
+                move |violation| {
+                    if let Some(session) = session.upgrade() {
+                        session.violated(violation);
+                    }
+                }
+            },
         );
         let peer_slots = peer.slots.len() as u32;
         let link = Link::new(LinkPieces {
@@ -119,10 +144,16 @@ impl Session {
         });
         let ended = {
             let mut links = lock(&self.links);
-            links.by_id.insert(link.id, (link.clone(), port.clone(), offer.link));
+            links
+                .by_id
+                .insert(link.id, (link.clone(), port.clone(), offer.link));
             links.ended
         };
-        port.add_link(Receiving::new(link.clone(), Consumer::new(peer.slots, own.head), peer_slots));
+        port.add_link(Receiving::new(
+            link.clone(),
+            Consumer::new(peer.slots, own.head),
+            peer_slots,
+        ));
         if ended {
             self.drop_link(|(ours, ..)| ours.id == link.id);
         }
@@ -130,7 +161,13 @@ impl Session {
     }
 
     /// The peer wants to ask something of a port of ours.
-    pub(crate) fn accept_link(self: &Arc<Self>, node: &Node, to_port: u32, link: u32, offer: io::Result<LinkOffer>) {
+    pub(crate) fn accept_link(
+        self: &Arc<Self>,
+        node: &Node,
+        to_port: u32,
+        link: u32,
+        offer: io::Result<LinkOffer>,
+    ) {
         let offer = match offer {
             Ok(offer) => offer,
             Err(error) => return self.close(format!("link {link}: {error}")),
@@ -155,7 +192,10 @@ impl Session {
         };
         let descriptors = (half.segment.clone(), port.segment().clone());
         self.join_halves(half, offer, &port, false);
-        self.send(&frame, &[descriptors.0.fd(), descriptors.1.fd(), port.bell().as_fd()]);
+        self.send(
+            &frame,
+            &[descriptors.0.fd(), descriptors.1.fd(), port.bell().as_fd()],
+        );
     }
 
     /// The link from `port` to a port of the peer; set up at the first call.
@@ -172,7 +212,9 @@ impl Session {
             }
             links.asked.entry((port.id, to_port)).or_default().clone()
         };
-        cell.get_or_try_init(|| self.open_link(node, port, to_port)).await.cloned()
+        cell.get_or_try_init(|| self.open_link(node, port, to_port))
+            .await
+            .cloned()
     }
 
     async fn open_link(
@@ -200,7 +242,11 @@ impl Session {
         };
         self.send_half(&frame, &half, port);
         // Given up half-way, the peer's end is told that nobody uses it.
-        let mut abandoned = Abandoned { session: self, link: half.id, done: false };
+        let mut abandoned = Abandoned {
+            session: self,
+            link: half.id,
+            done: false,
+        };
         let answer = answered.await;
         abandoned.done = true;
         match answer {

@@ -171,7 +171,10 @@ impl Session {
     #[cold]
     fn announce_now(&self, pool: &Pool, number: u32, bit: Option<(usize, u64)>) -> Result<(), NoSend> {
         let segment = pool.segment(number).ok_or(NoSend::Lost)?;
-        let frame = Frame::Segment { id: number, bytes: segment.bytes() as u64 };
+        let frame = Frame::Segment {
+            id: number,
+            bytes: segment.bytes() as u64,
+        };
         let bytes = frame.encode().map_err(|_| NoSend::Lost)?;
         let outbox = lock(&self.outbox);
         if let Some((word, mask)) = bit
@@ -223,7 +226,11 @@ impl Session {
     }
 
     fn wake_senders(&self) {
-        let links: Vec<_> = lock(&self.links).by_id.values().map(|(link, ..)| link.clone()).collect();
+        let links: Vec<_> = lock(&self.links)
+            .by_id
+            .values()
+            .map(|(link, ..)| link.clone())
+            .collect();
         for link in links {
             link.room.wake();
         }
@@ -272,7 +279,9 @@ impl Session {
                 return self.close(format!("protocol violation: {error}"));
             }
         };
-        let Some(node) = self.node.upgrade() else { return self.close("this node leaves") };
+        let Some(node) = self.node.upgrade() else {
+            return self.close("this node leaves");
+        };
         match frame {
             Frame::Names { bound, more } => {
                 node.heard(self, bound);
@@ -294,18 +303,42 @@ impl Session {
             }
             Frame::Describe { request, name, kind } => {
                 let (schema, reply) = node.describe(&name, &kind);
-                self.send(&Frame::Described { request, schema, reply }, &[]);
+                self.send(
+                    &Frame::Described {
+                        request,
+                        schema,
+                        reply,
+                    },
+                    &[],
+                );
             }
-            Frame::Described { request, schema, reply } => {
+            Frame::Described {
+                request,
+                schema,
+                reply,
+            } => {
                 if let Some(asker) = lock(&self.links).questions.remove(&request) {
                     let _ = asker.send((schema, reply));
                 }
             }
-            Frame::Link { link, from_port: _, to_port, ring_slots, returns, bytes } => {
+            Frame::Link {
+                link,
+                from_port: _,
+                to_port,
+                ring_slots,
+                returns,
+                bytes,
+            } => {
                 let offer = LinkOffer::import(link, ring_slots, returns, bytes, fds);
                 self.accept_link(&node, to_port, link, offer);
             }
-            Frame::Linked { link, peer_link, ring_slots, returns, bytes } => {
+            Frame::Linked {
+                link,
+                peer_link,
+                ring_slots,
+                returns,
+                bytes,
+            } => {
                 let offer = LinkOffer::import(link, ring_slots, returns, bytes, fds);
                 if let Some(opener) = lock(&self.links).offers.remove(&peer_link) {
                     let _ = opener.send(offer.map_err(|error| error.to_string()));
@@ -345,9 +378,14 @@ impl Session {
     pub(crate) fn drop_link(&self, matches: impl Fn(&(Arc<Link>, Arc<Port>, u32)) -> bool) {
         let gone: Vec<_> = {
             let mut links = lock(&self.links);
-            let gone: Vec<_> = links.by_id.extract_if(|_, entry| matches(entry)).map(|(_, entry)| entry).collect();
+            let gone: Vec<_> = links
+                .by_id
+                .extract_if(|_, entry| matches(entry))
+                .map(|(_, entry)| entry)
+                .collect();
             links.asked.retain(|_, cell| {
-                cell.get().is_none_or(|link| gone.iter().all(|(lost, ..)| lost.id != link.id))
+                cell.get()
+                    .is_none_or(|link| gone.iter().all(|(lost, ..)| lost.id != link.id))
             });
             gone
         };
@@ -360,6 +398,7 @@ impl Session {
         let asks = port.lose_link(link.id);
         let undelivered = link.lose();
         self.counters.undelivered.add(u64::from(undelivered));
+        self.counters.sent_on_lost_links.add(link.counts().0);
         if asks > 0 || undelivered > 0 {
             tracing::info!(peer = %self.peer.name, asks, undelivered, "link lost with messages under way");
         }

@@ -21,7 +21,7 @@ use std::{
 
 use super::{
     asks::{Asks, Failure, Outcome, Ticket},
-    delivery::{Delivery, Responder},
+    delivery::Delivery,
     link::Link,
     mailbox::Mailbox,
     mailboxes::Mailboxes,
@@ -31,7 +31,6 @@ use crate::{
     config::Spin,
     error::ResourceError,
     shm::{
-        Lease,
         bell::Bell,
         checked::Violation,
         descriptor::{Descriptor, SlotKind},
@@ -71,7 +70,15 @@ pub(crate) struct Receiving {
 
 impl Receiving {
     pub(crate) fn new(link: Arc<Link>, consumer: Consumer, ring_slots: u32) -> Self {
-        Self { link, consumer, delivered: 0, allowed: 0, passed: 0, tell_every: ring_slots / 4, violated: false }
+        Self {
+            link,
+            consumer,
+            delivered: 0,
+            allowed: 0,
+            passed: 0,
+            tell_every: ring_slots / 4,
+            violated: false,
+        }
     }
 
     /// Tells the peer which slots it may write again.
@@ -236,8 +243,19 @@ impl Port {
 
     /// Moves everything that has arrived to mailboxes and asks. Returns how many messages.
     fn drain(&self, state: &mut State) -> u32 {
-        let State { links, mailboxes, asks, wakers, .. } = state;
-        let mut context = Delivering { port: self, mailboxes, asks, wakers };
+        let State {
+            links,
+            mailboxes,
+            asks,
+            wakers,
+            ..
+        } = state;
+        let mut context = Delivering {
+            port: self,
+            mailboxes,
+            asks,
+            wakers,
+        };
         let mut delivered = 0;
         for receiving in links.iter_mut() {
             if receiving.violated {
@@ -299,13 +317,13 @@ impl Port {
                 wake(state);
                 return Step::Found(found);
             }
-            if self.drain(&mut state) > 0 {
-                if let Some(found) = pick(&mut state) {
-                    helper.wait.end(&mut state.policy);
-                    self.leave(&mut state, helper);
-                    wake(state);
-                    return Step::Found(found);
-                }
+            if self.drain(&mut state) > 0
+                && let Some(found) = pick(&mut state)
+            {
+                helper.wait.end(&mut state.policy);
+                self.leave(&mut state, helper);
+                wake(state);
+                return Step::Found(found);
             }
             if self.spin == Spin::Never {
                 wake(state);
@@ -394,7 +412,10 @@ impl Port {
                 self.runnable_add(awaited);
             }
             state.wakers.extend(state.task.take());
-            (std::mem::take(&mut state.links), std::mem::take(&mut state.mailboxes))
+            (
+                std::mem::take(&mut state.links),
+                std::mem::take(&mut state.mailboxes),
+            )
         });
         for receiving in links {
             receiving.link.lose();
@@ -449,7 +470,9 @@ struct Delivering<'a> {
 impl Delivering<'_> {
     fn drain_ring(&mut self, receiving: &mut Receiving) -> Result<u32, Violation> {
         for count in 0..BATCH {
-            let Some(descriptor) = receiving.consumer.peek()? else { return Ok(count) };
+            let Some(descriptor) = receiving.consumer.peek()? else {
+                return Ok(count);
+            };
             // `false`: its segment is still on its way; the slot stays the next one.
             if !self.deliver(receiving, &descriptor)? {
                 return Ok(count);
@@ -476,39 +499,49 @@ impl Delivering<'_> {
                 return Err(Violation::Unreleased { limit });
             }
         }
-        let Some(lease) = link.inbound.lease(descriptor, false)? else { return Ok(false) };
+        if !link.inbound.has_memory_of(descriptor)? {
+            return Ok(false);
+        }
         receiving.delivered += 1;
-        let responder =
-            (kind == SlotKind::Ask).then(|| Responder::new(link.clone(), descriptor.correlation()));
-        let (number, message) = (descriptor.mailbox(), descriptor.message());
-        let delivery = Delivery { message, lease, responder, link: link.clone() };
-        match self.mailboxes.find(number)? {
+        let delivery = Delivery::new(*descriptor, link, kind == SlotKind::Ask);
+        let undelivered = match self.mailboxes.find(descriptor.mailbox())? {
             Some(mailbox) => {
-                let kinds = mailbox.kinds.len();
-                if usize::from(message) >= kinds {
-                    return Err(Violation::MessageKind { kind: message, kinds });
+                let (kind, kinds) = (descriptor.message(), mailbox.kinds.len());
+                if usize::from(kind) >= kinds {
+                    return Err(Violation::MessageKind { kind, kinds });
                 }
-                if let Err(delivery) = mailbox.push(delivery, self.wakers) {
-                    dead_letter(delivery);
-                }
+                mailbox.push(delivery, self.wakers)
             }
             // It was bound when the message was sent.
-            None => dead_letter(delivery),
+            None => Some(delivery),
+        };
+        if undelivered.is_some() {
+            link.session.counters.dead_letters.add(1);
         }
         Ok(true)
     }
 
-    fn answer(&mut self, link: &Arc<Link>, kind: SlotKind, descriptor: &Descriptor) -> Result<bool, Violation> {
+    fn answer(
+        &mut self,
+        link: &Arc<Link>,
+        kind: SlotKind,
+        descriptor: &Descriptor,
+    ) -> Result<bool, Violation> {
         let correlation = descriptor.correlation();
         let outcome = if kind == SlotKind::Reply {
-            let Some(lease) = link.inbound.lease(descriptor, true)? else { return Ok(false) };
-            Outcome::Reply(lease)
+            if !link.inbound.has_memory_of(descriptor)? {
+                return Ok(false);
+            }
+            let lease = link.inbound.clone().lease(descriptor, true);
+            Outcome::Reply(lease.map_err(|(_, violation)| violation)?)
         } else {
             Outcome::Failed(Failure::from_code(descriptor.mailbox()))
         };
         let unknown = |()| Violation::Correlation(correlation);
-        let awaited =
-            self.asks.complete(link.id, correlation, || outcome, self.wakers).map_err(unknown)?;
+        let awaited = self
+            .asks
+            .complete(link.id, correlation, || outcome, self.wakers)
+            .map_err(unknown)?;
         self.port.runnable_add(u32::from(awaited));
         // A reply in a buffer keeps the ask's place until it is released.
         if descriptor.buffer().is_none() {
@@ -516,14 +549,6 @@ impl Delivering<'_> {
         }
         Ok(true)
     }
-}
-
-fn dead_letter(delivery: Delivery) {
-    delivery.link.session.counters.dead_letters.add(1);
-    if let Some(responder) = delivery.responder {
-        responder.fail(Failure::Stopped);
-    }
-    drop::<Lease>(delivery.lease);
 }
 
 /// The port's task: see the head of this file.
@@ -573,7 +598,8 @@ impl Port {
             return Next::Again;
         }
         watch.until = None;
-        while !(self.watcher == Watcher::Helpers && state.helpers > 0) && !self.park(&mut state) {}
+        let looked_after = self.watcher == Watcher::Helpers && state.helpers > 0;
+        while !looked_after && !self.park(&mut state) {}
         let deadline = state.asks.next_deadline();
         wake(state);
         Next::Sleep(deadline)

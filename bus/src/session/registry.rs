@@ -34,7 +34,11 @@ pub(crate) struct Registry {
 
 impl Registry {
     pub(crate) fn find(&self, name: &str) -> Option<Provider> {
-        self.names.get(name)?.iter().min_by_key(|provider| provider.node).cloned()
+        self.names
+            .get(name)?
+            .iter()
+            .min_by_key(|provider| provider.node)
+            .cloned()
     }
 
     /// A peer announced a name. `false`: it has announced too many.
@@ -44,14 +48,22 @@ impl Registry {
             return false;
         }
         *count += 1;
-        self.insert(Provider { node: session.peer.id, session: Some(session.clone()), binding });
+        self.insert(Provider {
+            node: session.peer.id,
+            session: Some(session.clone()),
+            binding,
+        });
         true
     }
 
     pub(crate) fn add_own(&mut self, node: u64, mailbox: Arc<Mailbox>) {
         let binding = mailbox.binding.clone();
         self.own.insert(binding.name.clone(), mailbox);
-        self.insert(Provider { node, session: None, binding });
+        self.insert(Provider {
+            node,
+            session: None,
+            binding,
+        });
     }
 
     fn insert(&mut self, provider: Provider) {
@@ -62,7 +74,8 @@ impl Registry {
         }
         providers.retain(|other| {
             other.node != provider.node
-                || (other.binding.port, other.binding.mailbox) != (provider.binding.port, provider.binding.mailbox)
+                || (other.binding.port, other.binding.mailbox)
+                    != (provider.binding.port, provider.binding.mailbox)
         });
         providers.push(provider);
     }
@@ -85,9 +98,8 @@ impl Registry {
     /// A mailbox of this node was closed.
     pub(crate) fn remove_own(&mut self, node: u64, binding: &Binding) {
         self.remove(node, &binding.name, binding.port, binding.mailbox);
-        self.own.retain(|_, own| {
-            (own.binding.port, own.binding.mailbox) != (binding.port, binding.mailbox)
-        });
+        self.own
+            .retain(|_, own| (own.binding.port, own.binding.mailbox) != (binding.port, binding.mailbox));
     }
 
     /// A peer is gone.

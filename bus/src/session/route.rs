@@ -75,9 +75,14 @@ impl Node {
             }
             if timeout_at(deadline, changed.changed()).await.is_err() {
                 return Err(if lost {
-                    LookupError::PeerLost { name: name.to_owned() }
+                    LookupError::PeerLost {
+                        name: name.to_owned(),
+                    }
                 } else {
-                    LookupError::Unknown { name: name.to_owned(), waited: within }
+                    LookupError::Unknown {
+                        name: name.to_owned(),
+                        waited: within,
+                    }
                 });
             }
         }
@@ -112,18 +117,27 @@ impl Node {
             }
             messages.push(at as u16);
         }
-        let link = session.link(self, port, binding.port).await.map_err(|error| match error {
-            OpenError::PeerLost => LookupError::PeerLost { name: name.to_owned() },
-            OpenError::Refused(reason) => {
-                LookupError::Refused { name: name.to_owned(), node: session.peer.name.clone(), reason }
-            }
-            OpenError::Resource(error) => LookupError::Resource(error),
-        })?;
-        let route = link.route(binding.mailbox, binding.window).ok_or_else(|| LookupError::Refused {
-            name: name.to_owned(),
-            node: session.peer.name.clone(),
-            reason: "this node has addresses to 65,535 mailboxes of that port".to_owned(),
-        })?;
+        let link = session
+            .link(self, port, binding.port)
+            .await
+            .map_err(|error| match error {
+                OpenError::PeerLost => LookupError::PeerLost {
+                    name: name.to_owned(),
+                },
+                OpenError::Refused(reason) => LookupError::Refused {
+                    name: name.to_owned(),
+                    node: session.peer.name.clone(),
+                    reason,
+                },
+                OpenError::Resource(error) => LookupError::Resource(error),
+            })?;
+        let route = link
+            .route(binding.mailbox, binding.window)
+            .ok_or_else(|| LookupError::Refused {
+                name: name.to_owned(),
+                node: session.peer.name.clone(),
+                reason: "this node has addresses to 65,535 mailboxes of that port".to_owned(),
+            })?;
         Ok(Route {
             node: self.clone(),
             link,
@@ -144,11 +158,17 @@ impl Node {
         {
             let mut links = lock(&session.links);
             if links.ended {
-                return LookupError::PeerLost { name: name.to_owned() };
+                return LookupError::PeerLost {
+                    name: name.to_owned(),
+                };
             }
             links.questions.insert(request, answer);
         }
-        let frame = Frame::Describe { request, name: name.to_owned(), kind: kind.name.to_owned() };
+        let frame = Frame::Describe {
+            request,
+            name: name.to_owned(),
+            kind: kind.name.to_owned(),
+        };
         session.send(&frame, &[]);
         let theirs = answered.await.unwrap_or_default();
         LookupError::Schema {
@@ -162,26 +182,48 @@ impl Node {
 
 impl Route {
     pub(crate) fn descriptor(&self, kind: SlotKind, message: usize, correlation: u64) -> Descriptor {
-        Descriptor::new(kind, self.mailbox, self.messages[message], self.route, correlation)
+        Descriptor::new(
+            kind,
+            self.mailbox,
+            self.messages[message],
+            self.route,
+            correlation,
+        )
     }
 
     pub(crate) fn pack<T: ShmType>(&self, value: &T) -> Result<Parcel, SendError> {
         let session = &self.link.session;
         let name = || self.name.to_string();
-        parcel::pack(value, &session.pool, session.message_limit, |bytes| self.link.warm(bytes)).map_err(
-            |error| match error {
-                Packing::TooLarge { bytes, limit } => SendError::TooLarge { name: name(), bytes, limit },
-                Packing::Full => SendError::Full { name: name(), bound: Bound::Pool },
-                Packing::Kernel(error) => SendError::Memory { name: name(), problem: error.to_string() },
-                Packing::Archive(problem) => SendError::Archive { name: name(), problem },
+        parcel::pack(value, &session.pool, session.message_limit, |bytes| {
+            self.link.warm(bytes)
+        })
+        .map_err(|error| match error {
+            Packing::TooLarge { bytes, limit } => SendError::TooLarge {
+                name: name(),
+                bytes,
+                limit,
             },
-        )
+            Packing::Full => SendError::Full {
+                name: name(),
+                bound: Bound::Pool,
+            },
+            Packing::Kernel(error) => SendError::Memory {
+                name: name(),
+                problem: error.to_string(),
+            },
+            Packing::Archive(problem) => SendError::Archive {
+                name: name(),
+                problem,
+            },
+        })
     }
 
     /// Packs, after taking back what any peer has released if there was no memory.
     pub(crate) fn pack_or_collect<T: ShmType>(&self, value: &T) -> Result<Parcel, SendError> {
         match self.pack(value) {
-            Err(SendError::Full { bound: Bound::Pool, .. }) => {
+            Err(SendError::Full {
+                bound: Bound::Pool, ..
+            }) => {
                 self.node.collect_all();
                 self.pack(value)
             }
@@ -206,7 +248,9 @@ impl Route {
         }
         let mut parcel = Some(self.pack_or_collect(value)?);
         let descriptor = self.descriptor(SlotKind::Tell, message, 0);
-        self.link.send_request(descriptor, &mut parcel).map_err(|why| self.refusal(why))
+        self.link
+            .send_request(descriptor, &mut parcel)
+            .map_err(|why| self.refusal(why))
     }
 
     /// How long a sender that waits for room looks for it before it sleeps.

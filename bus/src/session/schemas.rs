@@ -7,7 +7,9 @@ use crate::message::schema::Schema;
 
 /// A schema as bytes; `None` if it cannot be archived (nested too deeply).
 pub(crate) fn encode(schema: &Schema) -> Option<Vec<u8>> {
-    rkyv::to_bytes::<rancor::Error>(schema).ok().map(|bytes| bytes.to_vec())
+    rkyv::to_bytes::<rancor::Error>(schema)
+        .ok()
+        .map(|bytes| bytes.to_vec())
 }
 
 fn decode(bytes: &[u8]) -> Option<Schema> {

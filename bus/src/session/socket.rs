@@ -17,7 +17,7 @@ use std::{
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd, AsRawFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::fs::PermissionsExt,
     },
     path::Path,
@@ -59,8 +59,6 @@ pub(crate) struct Credentials {
 /// What came with one packet; its bytes are in the caller's buffer.
 #[derive(Debug)]
 pub(crate) struct Packet {
-    /// Its length, which is the buffer's.
-    pub bytes: usize,
     /// Its descriptors, at most [`MAX_FDS`], all close-on-exec.
     pub fds: Vec<OwnedFd>,
 }
@@ -161,6 +159,7 @@ impl Socket {
     ///
     /// # Errors
     /// Also `WouldBlock`, if no packet is there.
+    #[cfg(test)]
     pub(crate) fn try_recv(&self, buf: &mut Vec<u8>) -> io::Result<Option<Packet>> {
         recv_on(self.fd.get_ref(), buf)
     }
@@ -364,10 +363,7 @@ fn recv_on(socket: &OwnedFd, buf: &mut Vec<u8>) -> io::Result<Option<Packet>> {
     } else if got.bytes == 0 && !fds.is_empty() {
         "descriptors with an empty packet"
     } else {
-        return Ok((got.bytes > 0).then_some(Packet {
-            bytes: got.bytes,
-            fds,
-        }));
+        return Ok((got.bytes > 0).then_some(Packet { fds }));
     };
     buf.clear();
     Err(io::Error::new(io::ErrorKind::InvalidData, problem))

@@ -23,7 +23,11 @@ pub(crate) struct Policy {
 
 impl Policy {
     pub(crate) fn new(spin: Spin) -> Self {
-        Self { spin, score: BEST / 2, waits: 0 }
+        Self {
+            spin,
+            score: BEST / 2,
+            waits: 0,
+        }
     }
 
     /// How long the wait that begins now may look: `None` not at all, `Duration::MAX` without end.
@@ -62,7 +66,9 @@ impl Wait {
     pub(crate) fn may_look(&mut self, policy: &mut Policy, now: Instant) -> bool {
         let until = *self.until.get_or_insert_with(|| {
             // `Duration::MAX` overflows an Instant; a year is without end here.
-            policy.begin().map(|window| now + window.min(Duration::from_secs(31_536_000)))
+            policy
+                .begin()
+                .map(|window| now + window.min(Duration::from_secs(31_536_000)))
         });
         match until {
             Some(until) if now < until => true,

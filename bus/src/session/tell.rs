@@ -28,7 +28,12 @@ pub(crate) struct Tell<'a, T> {
 
 impl<'a, T: ShmType> Tell<'a, T> {
     pub(crate) fn new(route: &'a Route, message: usize, value: &'a T) -> Self {
-        Self { route, message, value, parcel: None }
+        Self {
+            route,
+            message,
+            value,
+            parcel: None,
+        }
     }
 
     fn attempt(&mut self) -> Result<(), SendError> {

@@ -29,6 +29,7 @@ impl<T> Cells<T> {
 
     /// Cells in private memory, for models and tests.
     #[cfg(any(test, loom))]
+    #[cfg_attr(not(loom), allow(dead_code, reason = "for the models"))]
     pub(crate) fn private(values: Vec<T>) -> Self
     where
         T: Send + Sync + 'static,
@@ -43,7 +44,11 @@ impl<T> Cells<T> {
 
 impl<T> Clone for Cells<T> {
     fn clone(&self) -> Self {
-        Self { first: self.first, len: self.len, keep: self.keep.clone() }
+        Self {
+            first: self.first,
+            len: self.len,
+            keep: self.keep.clone(),
+        }
     }
 }
 

@@ -69,7 +69,11 @@ pub(crate) fn published(found: u32, expected: u32) -> Result<Published, Violatio
 
 /// A reader's position may only grow, and never past what was written.
 pub(crate) fn head(from: u64, to: u64, written: u64) -> Result<u64, Violation> {
-    if to >= from && to <= written { Ok(to) } else { Err(Violation::Head { from, to, written }) }
+    if to >= from && to <= written {
+        Ok(to)
+    } else {
+        Err(Violation::Head { from, to, written })
+    }
 }
 
 /// An entry of the return ring: its lap tells whether it was written.
@@ -101,13 +105,19 @@ impl Place {
 
 pub(crate) fn place(offset: u64, len: u64, segment_bytes: usize, limit: usize) -> Result<Place, Violation> {
     if len > limit as u64 {
-        return Err(Violation::Length { len, limit: limit as u64 });
+        return Err(Violation::Length {
+            len,
+            limit: limit as u64,
+        });
     }
     let bytes = segment_bytes as u64;
     let inside = offset.checked_add(len).is_some_and(|end| end <= bytes);
     if inside && offset.is_multiple_of(super::layout::LINE as u64) {
         // Both are at most `segment_bytes`, a usize.
-        Ok(Place { offset: offset as usize, len: len as usize })
+        Ok(Place {
+            offset: offset as usize,
+            len: len as usize,
+        })
     } else {
         Err(Violation::Buffer { offset, len, bytes })
     }

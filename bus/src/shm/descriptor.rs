@@ -55,7 +55,10 @@ impl Descriptor {
     /// Puts a payload of at most [`INLINE_BYTES`] into the descriptor itself.
     pub(crate) fn set_inline(&mut self, payload: &Inline) {
         self.words[0] |= u64::from(payload.len) << 48;
-        for (word, bytes) in self.words[PAYLOAD..].iter_mut().zip(payload.bytes.chunks_exact(8)) {
+        for (word, bytes) in self.words[PAYLOAD..]
+            .iter_mut()
+            .zip(payload.bytes.chunks_exact(8))
+        {
             *word = u64::from_ne_bytes(bytes.try_into().expect("chunks of 8"));
         }
     }
@@ -112,7 +115,10 @@ impl Descriptor {
         if usize::from(len) > INLINE_BYTES {
             return Err(Violation::InlineLength(len));
         }
-        let mut inline = Inline { bytes: [0; INLINE_BYTES], len };
+        let mut inline = Inline {
+            bytes: [0; INLINE_BYTES],
+            len,
+        };
         for (bytes, word) in inline.bytes.chunks_exact_mut(8).zip(&self.words[PAYLOAD..]) {
             bytes.copy_from_slice(&word.to_ne_bytes());
         }
@@ -129,7 +135,10 @@ pub(crate) struct Inline {
 }
 
 impl Inline {
-    pub(crate) const EMPTY: Inline = Inline { bytes: [0; INLINE_BYTES], len: 0 };
+    pub(crate) const EMPTY: Inline = Inline {
+        bytes: [0; INLINE_BYTES],
+        len: 0,
+    };
 
     pub(crate) fn as_slice(&self) -> &[u8] {
         // `len` is at most INLINE_BYTES by construction; `get` keeps that no panic depends on it.

@@ -28,7 +28,11 @@ pub(crate) struct Parker {
 impl Parker {
     pub(crate) fn new(word: Cells<AtomicU64>) -> Self {
         assert!(word.len() == 1);
-        Self { word, epoch: 0, parked: false }
+        Self {
+            word,
+            epoch: 0,
+            parked: false,
+        }
     }
 
     pub(crate) fn is_parked(&self) -> bool {
@@ -67,7 +71,10 @@ pub(crate) struct Ringer {
 impl Ringer {
     pub(crate) fn new(word: Cells<AtomicU64>) -> Self {
         assert!(word.len() == 1);
-        Self { word, rung: AtomicU64::new(0) }
+        Self {
+            word,
+            rung: AtomicU64::new(0),
+        }
     }
 
     /// Whether the caller, who has just published something, must ring.
@@ -77,6 +84,8 @@ impl Ringer {
         // Relaxed: ordered by the fence.
         let word = self.word[0].load(Ordering::Relaxed);
         // Relaxed: `rung` only picks one thread; see the head of this file.
-        word & PARKED != 0 && self.rung.load(Ordering::Relaxed) != word && self.rung.swap(word, Ordering::Relaxed) != word
+        word & PARKED != 0
+            && self.rung.load(Ordering::Relaxed) != word
+            && self.rung.swap(word, Ordering::Relaxed) != word
     }
 }

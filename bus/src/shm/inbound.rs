@@ -5,9 +5,9 @@ use std::{cell::RefCell, sync::Arc};
 use super::{
     bell::Bell,
     checked::{self, Violation},
-    descriptor::Descriptor,
+    descriptor::{BufferRef, Descriptor},
     doorbell::Ringer,
-    lease::Lease,
+    lease::{Lease, SharedBytes},
     memory::PeerMemory,
     pool::DEDICATED,
     returns::{Return, ReturnWriter},
@@ -33,7 +33,10 @@ struct Releases {
 impl Releases {
     fn flush(&mut self) {
         if self.credits > 0 {
-            self.writer.push(Return::Credit { route: self.route, count: self.credits });
+            self.writer.push(Return::Credit {
+                route: self.route,
+                count: self.credits,
+            });
             self.credits = 0;
         }
     }
@@ -49,8 +52,18 @@ pub(crate) struct Inbound {
     bell: Bell,
     /// Largest message, in bytes.
     limit: usize,
+    report: Report,
     /// The reply places and local waiters of this link.
     pub(crate) room: Arc<Room>,
+}
+
+/// What is called when a message turns out to break the protocol only after it was delivered.
+struct Report(Box<dyn Fn(Violation) + Send + Sync>);
+
+impl std::fmt::Debug for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Report")
+    }
 }
 
 thread_local! {
@@ -106,27 +119,90 @@ impl Inbound {
         bell: Bell,
         limit: usize,
         room: Arc<Room>,
+        report: impl Fn(Violation) + Send + Sync + 'static,
     ) -> Arc<Self> {
-        let releases = Releases { writer, route: 0, credits: 0, released: 0, listed: false };
-        Arc::new(Self { releases: Mutex::new(releases), memory, waiting, bell, limit, room })
+        let report = Report(Box::new(report));
+        let releases = Releases {
+            writer,
+            route: 0,
+            credits: 0,
+            released: 0,
+            listed: false,
+        };
+        Arc::new(Self {
+            releases: Mutex::new(releases),
+            memory,
+            waiting,
+            bell,
+            limit,
+            report,
+            room,
+        })
     }
 
-    /// The bytes that a descriptor names, with the duty to give them back. `None`: the segment's
-    /// announcement is still on its way.
+    /// Whether the segment that a descriptor names has been announced; if not, the frame is on its way.
+    pub(crate) fn has_memory_of(&self, descriptor: &Descriptor) -> Result<bool, Violation> {
+        descriptor
+            .buffer()
+            .map_or(Ok(true), |buffer| self.memory.knows(buffer.segment))
+    }
+
+    /// The bytes that a descriptor names, with the duty to give them back.
     pub(crate) fn lease(
-        self: &Arc<Self>,
+        self: Arc<Self>,
         descriptor: &Descriptor,
         reply: bool,
-    ) -> Result<Option<Lease>, Violation> {
-        let Some(buffer) = descriptor.buffer() else {
-            let inline = descriptor.inline()?;
-            let credit = (!reply).then(|| (self.clone(), descriptor.route()));
-            return Ok(Some(Lease::inline(inline, credit)));
+    ) -> Result<Lease, (Arc<Self>, Violation)> {
+        let found = descriptor.buffer().map(|buffer| self.place(buffer)).transpose();
+        match (found, descriptor.inline()) {
+            (Ok(Some(bytes)), _) => Ok(Lease::shared(bytes, self, reply)),
+            (Ok(None), Ok(inline)) => Ok(Lease::inline(
+                inline,
+                (!reply).then(|| (self, descriptor.route())),
+            )),
+            (Err(violation), _) | (_, Err(violation)) => Err((self, violation)),
+        }
+    }
+
+    #[inline]
+    fn place(&self, buffer: BufferRef) -> Result<SharedBytes, Violation> {
+        let (mapping, own_segment) = if buffer.segment & DEDICATED == 0 {
+            (self.memory.pooled(buffer.segment)?, None)
+        } else {
+            (None, self.memory.take(buffer.segment))
         };
-        let Some(mapping) = self.memory.find(buffer.segment)? else { return Ok(None) };
-        let place = checked::place(buffer.offset, buffer.len, mapping.bytes(), self.limit)?;
-        let own_segment = (buffer.segment & DEDICATED != 0).then(|| mapping.clone());
-        Ok(Some(Lease::shared(mapping.at(place), place.len(), self.clone(), buffer.token, own_segment, reply)))
+        let segment = mapping
+            .or(own_segment.as_ref())
+            .ok_or(Violation::Segment(buffer.segment))?;
+        let place = checked::place(buffer.offset, buffer.len, segment.bytes(), self.limit)?;
+        Ok(SharedBytes {
+            first: segment.at(place),
+            len: place.len(),
+            token: buffer.token,
+            _own_segment: own_segment,
+        })
+    }
+
+    /// Gives a request back without a look at it.
+    pub(crate) fn discard(self: &Arc<Self>, descriptor: &Descriptor) {
+        match descriptor.buffer() {
+            Some(buffer) => {
+                if buffer.segment & DEDICATED != 0 {
+                    // Unmaps it.
+                    drop(self.memory.take(buffer.segment));
+                }
+                self.give_back(Return::Token(buffer.token));
+            }
+            None => self.give_back(Return::Credit {
+                route: descriptor.route(),
+                count: 1,
+            }),
+        }
+    }
+
+    /// The peer broke the protocol.
+    pub(crate) fn violated(&self, violation: Violation) {
+        (self.report.0)(violation);
     }
 
     /// Messages released so far.
@@ -152,14 +228,17 @@ impl Inbound {
             }
         }
         // `try_with`: a lease may be dropped while its thread's locals are being torn down.
-        let batched = BATCH.try_with(|batch| match (batch.try_borrow_mut().as_deref_mut(), releases.listed) {
-            (_, true) => true,
-            (Ok(Some(links)), false) => {
-                links.push(self.clone());
-                true
-            }
-            _ => false,
-        });
+        let batched =
+            BATCH.try_with(
+                |batch| match (batch.try_borrow_mut().as_deref_mut(), releases.listed) {
+                    (_, true) => true,
+                    (Ok(Some(links)), false) => {
+                        links.push(self.clone());
+                        true
+                    }
+                    _ => false,
+                },
+            );
         if batched == Ok(true) {
             releases.listed = true;
             return;

@@ -103,6 +103,8 @@ const _: () = {
 #[cfg(loom)]
 impl Slot {
     pub(crate) fn new() -> Self {
-        Slot { words: std::array::from_fn(|_| AtomicU64::new(0)) }
+        Slot {
+            words: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
     }
 }

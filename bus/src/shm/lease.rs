@@ -4,7 +4,7 @@ use std::{ptr::NonNull, sync::Arc};
 
 use rkyv::util::AlignedVec;
 
-use super::{descriptor::Inline, inbound::Inbound, returns::Return, segment::Mapping};
+use super::{checked::Violation, descriptor::Inline, inbound::Inbound, returns::Return, segment::Mapping};
 
 /// Read-only bytes that begin at a multiple of 16 and are released when this is dropped.
 #[derive(Debug)]
@@ -13,7 +13,10 @@ pub struct Lease(Bytes);
 #[derive(Debug)]
 enum Bytes {
     /// A private copy; `credit` is whom to tell, and under which route, that a place is free again.
-    Inline { inline: Inline, credit: Option<(Arc<Inbound>, u16)> },
+    Inline {
+        inline: Inline,
+        credit: Option<(Arc<Inbound>, u16)>,
+    },
     /// In the sender's memory.
     Shared(Shared),
     /// Archived by this process for itself.
@@ -22,35 +25,38 @@ enum Bytes {
 
 #[derive(Debug)]
 struct Shared {
-    first: NonNull<u8>,
-    len: usize,
-    token: u32,
+    bytes: SharedBytes,
     /// A reply: its release frees a place for another ask.
     reply: bool,
     inbound: Arc<Inbound>,
-    /// The segment of its own that a large message has.
-    _own_segment: Option<Arc<Mapping>>,
+}
+
+/// A checked place in a peer's memory.
+#[derive(Debug)]
+pub(crate) struct SharedBytes {
+    pub(crate) first: NonNull<u8>,
+    pub(crate) len: usize,
+    pub(crate) token: u32,
+    /// The segment of its own that a large message has; other segments live as long as their link.
+    pub(crate) _own_segment: Option<Arc<Mapping>>,
 }
 
 // SAFETY: a Lease only reads memory that its owner does not write while the lease lives.
-unsafe impl Send for Shared {}
-// SAFETY: as above; `&Shared` gives `&[u8]` and nothing else.
-unsafe impl Sync for Shared {}
+unsafe impl Send for SharedBytes {}
+// SAFETY: as above; `&SharedBytes` gives `&[u8]` and nothing else.
+unsafe impl Sync for SharedBytes {}
 
 impl Lease {
     pub(crate) fn inline(inline: Inline, credit: Option<(Arc<Inbound>, u16)>) -> Self {
         Self(Bytes::Inline { inline, credit })
     }
 
-    pub(crate) fn shared(
-        first: NonNull<u8>,
-        len: usize,
-        inbound: Arc<Inbound>,
-        token: u32,
-        own_segment: Option<Arc<Mapping>>,
-        reply: bool,
-    ) -> Self {
-        Self(Bytes::Shared(Shared { first, len, token, reply, inbound, _own_segment: own_segment }))
+    pub(crate) fn shared(bytes: SharedBytes, inbound: Arc<Inbound>, reply: bool) -> Self {
+        Self(Bytes::Shared(Shared {
+            bytes,
+            reply,
+            inbound,
+        }))
     }
 
     /// Bytes on the heap of this process.
@@ -67,9 +73,23 @@ impl Lease {
             // a buffer before its release, which happens in our drop. What a sender that breaks the
             // protocol can do is the trust model's subject (`Trust`, DESIGN section 5).
             Bytes::Shared(shared) => unsafe {
-                std::slice::from_raw_parts(shared.first.as_ptr(), shared.len)
+                std::slice::from_raw_parts(shared.bytes.first.as_ptr(), shared.bytes.len)
             },
             Bytes::Heap(bytes) => bytes,
+        }
+    }
+}
+
+impl Lease {
+    /// These bytes are not what their sender should have sent: its session is closed.
+    pub(crate) fn violated(&self, violation: Violation) {
+        match &self.0 {
+            Bytes::Inline {
+                credit: Some((inbound, _)),
+                ..
+            } => inbound.violated(violation),
+            Bytes::Shared(shared) => shared.inbound.violated(violation),
+            Bytes::Inline { credit: None, .. } | Bytes::Heap(_) => {}
         }
     }
 }
@@ -77,11 +97,17 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         match &self.0 {
-            Bytes::Inline { credit: Some((inbound, route)), .. } => {
-                inbound.give_back(Return::Credit { route: *route, count: 1 });
+            Bytes::Inline {
+                credit: Some((inbound, route)),
+                ..
+            } => {
+                inbound.give_back(Return::Credit {
+                    route: *route,
+                    count: 1,
+                });
             }
             Bytes::Shared(shared) => {
-                shared.inbound.give_back(Return::Token(shared.token));
+                shared.inbound.give_back(Return::Token(shared.bytes.token));
                 if shared.reply {
                     shared.inbound.room.close_ask();
                 }

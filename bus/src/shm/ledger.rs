@@ -97,7 +97,13 @@ impl Ledger {
         // The lowest block ends up last, and so is used first.
         for at in (0..count).rev() {
             self.spare.push(self.blocks.len() as u16);
-            self.blocks.push(Block { segment, base: at * LARGEST, class: None, refs: Vec::new(), used: 0 });
+            self.blocks.push(Block {
+                segment,
+                base: at * LARGEST,
+                class: None,
+                refs: Vec::new(),
+                used: 0,
+            });
         }
         count
     }
@@ -191,7 +197,11 @@ impl Ledger {
     pub(crate) fn locate(&self, id: BufferId) -> Location {
         let block = &self.blocks[id.block()];
         let bytes = class_bytes(block.class.unwrap_or(0));
-        Location { segment: block.segment, offset: block.base + id.index() * bytes, bytes }
+        Location {
+            segment: block.segment,
+            offset: block.base + id.index() * bytes,
+            bytes,
+        }
     }
 }
 
@@ -233,7 +243,9 @@ mod tests {
         for id in &small {
             ledger.release(*id);
         }
-        let large = ledger.take(CLASSES - 1).expect("an unused block changes its class");
+        let large = ledger
+            .take(CLASSES - 1)
+            .expect("an unused block changes its class");
         assert!(ledger.take(3).is_some());
         ledger.release(large);
     }

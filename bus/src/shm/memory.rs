@@ -26,7 +26,10 @@ pub(crate) struct PeerMemory {
 impl PeerMemory {
     pub(crate) fn new() -> Arc<Self> {
         let pooled = std::iter::repeat_with(OnceLock::new).take(MAX_SEGMENTS).collect();
-        Arc::new(Self { pooled, dedicated: Mutex::default() })
+        Arc::new(Self {
+            pooled,
+            dedicated: Mutex::default(),
+        })
     }
 
     /// Takes an announced segment. A number announced twice is refused.
@@ -39,17 +42,31 @@ impl PeerMemory {
             dedicated.insert(number, mapping);
             return Ok(());
         }
-        let place = self.pooled.get(number as usize).ok_or(Violation::Segment(number))?;
+        let place = self
+            .pooled
+            .get(number as usize)
+            .ok_or(Violation::Segment(number))?;
         place.set(mapping).map_err(|_| Violation::Segment(number))
     }
 
-    /// The segment a descriptor names; `None` if its announcement has not arrived yet. A large message's
-    /// segment is handed over for good, so that it goes with its reader.
-    pub(crate) fn find(&self, number: u32) -> Result<Option<Arc<Mapping>>, Violation> {
+    /// Whether a segment's announcement has arrived.
+    pub(crate) fn knows(&self, number: u32) -> Result<bool, Violation> {
         if number & DEDICATED != 0 {
-            return Ok(lock(&self.dedicated).remove(&number));
+            return Ok(lock(&self.dedicated).contains_key(&number));
         }
-        let place = self.pooled.get(number as usize).ok_or(Violation::Segment(number))?;
-        Ok(place.get().cloned())
+        Ok(self.pooled(number)?.is_some())
+    }
+
+    /// A segment that is divided into buffers, once it was announced.
+    pub(crate) fn pooled(&self, number: u32) -> Result<Option<&Arc<Mapping>>, Violation> {
+        self.pooled
+            .get(number as usize)
+            .map(OnceLock::get)
+            .ok_or(Violation::Segment(number))
+    }
+
+    /// The segment of a large message, handed over for good, so that it goes with its reader.
+    pub(crate) fn take(&self, number: u32) -> Option<Arc<Mapping>> {
+        lock(&self.dedicated).remove(&number)
     }
 }

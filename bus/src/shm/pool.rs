@@ -83,7 +83,9 @@ impl Pool {
     /// A buffer of at least `bytes`, not yet seen by anybody.
     pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> Result<Buffer, PoolError> {
         let mut books = lock(&self.books);
-        let Some(class) = class_of(bytes) else { return self.take_dedicated(&mut books, bytes) };
+        let Some(class) = class_of(bytes) else {
+            return self.take_dedicated(&mut books, bytes);
+        };
         let id = match books.ledger.take(class) {
             Some(id) => id,
             None => {
@@ -165,7 +167,9 @@ impl Pool {
                     books.ledger.release(id);
                 }
                 Held::Dedicated(number) => {
-                    let Some((_, refs)) = books.dedicated.get_mut(&number) else { continue };
+                    let Some((_, refs)) = books.dedicated.get_mut(&number) else {
+                        continue;
+                    };
                     *refs -= 1;
                     if *refs == 0
                         && let Some((segment, _)) = books.dedicated.remove(&number)
@@ -201,7 +205,11 @@ impl Pool {
     pub(crate) fn usage(&self) -> (usize, u64, u64) {
         let books = lock(&self.books);
         let used = books.ledger.used() + books.dedicated.len();
-        (used, books.ledger.used_bytes() as u64 + books.used_dedicated, books.reserved)
+        (
+            used,
+            books.ledger.used_bytes() as u64 + books.used_dedicated,
+            books.reserved,
+        )
     }
 }
 

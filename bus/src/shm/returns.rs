@@ -36,7 +36,10 @@ impl Return {
         let value = entry as u32;
         match (entry >> 32) as u8 {
             KIND_TOKEN => Ok(Return::Token(value)),
-            KIND_CREDIT => Ok(Return::Credit { route: value as u16, count: (value >> 16) as u16 }),
+            KIND_CREDIT => Ok(Return::Credit {
+                route: value as u16,
+                count: (value >> 16) as u16,
+            }),
             other => Err(Violation::ReturnKind(other)),
         }
     }

@@ -29,7 +29,12 @@ pub(crate) struct Producer {
 impl Producer {
     pub(crate) fn new(slots: Cells<Slot>, peer_head: Cells<AtomicU64>) -> Self {
         assert!(slots.len().is_power_of_two() && peer_head.len() == 1);
-        Self { slots, peer_head, tail: 0, head: 0 }
+        Self {
+            slots,
+            peer_head,
+            tail: 0,
+            head: 0,
+        }
     }
 
     /// Slots that may be written now; looks at the consumer's position only if it must.
@@ -76,7 +81,12 @@ pub(crate) struct Consumer {
 impl Consumer {
     pub(crate) fn new(slots: Cells<Slot>, own_head: Cells<AtomicU64>) -> Self {
         assert!(slots.len().is_power_of_two() && own_head.len() == 1);
-        Self { slots, own_head, head: 0, told: 0 }
+        Self {
+            slots,
+            own_head,
+            head: 0,
+            told: 0,
+        }
     }
 
     /// A copy of the next slot, if it is published; it stays the next one until [`Consumer::pass`].

@@ -26,7 +26,12 @@ pub(crate) struct Room {
 
 impl Room {
     pub(crate) fn new(limit: u32) -> Self {
-        Self { asks: AtomicU32::new(0), limit, waiting: AtomicBool::new(false), wakers: Mutex::default() }
+        Self {
+            asks: AtomicU32::new(0),
+            limit,
+            waiting: AtomicBool::new(false),
+            wakers: Mutex::default(),
+        }
     }
 
     /// Takes a place for a reply; given back by [`Room::close_ask`].

@@ -27,10 +27,7 @@ use crate::error::ResourceError;
 /// What a segment must be sealed against: shrinking (SIGBUS in readers), growing, and any writable
 /// mapping by anybody who has only the descriptor. F_SEAL_SEAL keeps the set as it is.
 fn seals() -> SealFlag {
-    SealFlag::F_SEAL_SHRINK
-        | SealFlag::F_SEAL_GROW
-        | SealFlag::F_SEAL_FUTURE_WRITE
-        | SealFlag::F_SEAL_SEAL
+    SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_FUTURE_WRITE | SealFlag::F_SEAL_SEAL
 }
 
 const LIMIT: &str = "RLIMIT_NOFILE, RLIMIT_AS, vm.max_map_count or the memory cgroup";
@@ -54,7 +51,10 @@ impl Segment {
             .map_err(|e| fail("make a memory segment", e.into()))?;
         nix::unistd::ftruncate(&fd, bytes as nix::libc::off_t)
             .map_err(|e| fail("size a memory segment", e.into()))?;
-        let map = MmapOptions::new().len(bytes).map_raw(&fd).map_err(|e| fail("map a memory segment", e))?;
+        let map = MmapOptions::new()
+            .len(bytes)
+            .map_raw(&fd)
+            .map_err(|e| fail("map a memory segment", e))?;
         // Sealed only now: FUTURE_WRITE refuses every writable mapping but those there already are.
         fcntl(&fd, FcntlArg::F_ADD_SEALS(seals())).map_err(|e| fail("seal a memory segment", e.into()))?;
         Ok(Arc::new(Self { map, fd }))
@@ -118,7 +118,10 @@ impl Mapping {
 }
 
 fn refused(why: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("a peer's memory segment is refused: {why}"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("a peer's memory segment is refused: {why}"),
+    )
 }
 
 /// Memory that cells can lie in.
@@ -180,7 +183,9 @@ impl LinkParts {
         let header = cells::<LinkHeader>(&segment, 0, 1);
         // Relaxed: the peer maps the segment only after it has come over a socket.
         header[0].magic.store(MAGIC, Ordering::Relaxed);
-        header[0].sizes.store(sizes(ring_slots, returns), Ordering::Relaxed);
+        header[0]
+            .sizes
+            .store(sizes(ring_slots, returns), Ordering::Relaxed);
         let parts = Self::of(&segment, ring_slots, returns);
         Ok((segment, parts))
     }
@@ -229,7 +234,10 @@ mod tests {
     fn the_kernel_refuses_to_let_a_receiver_write() {
         let segment = Segment::create("test", 4096).unwrap();
         let fd = segment.fd().try_clone_to_owned().unwrap();
-        assert!(MmapOptions::new().len(4096).map_raw(&fd).is_err(), "a writable mapping was allowed");
+        assert!(
+            MmapOptions::new().len(4096).map_raw(&fd).is_err(),
+            "a writable mapping was allowed"
+        );
         assert!(nix::unistd::ftruncate(&fd, 0).is_err(), "shrinking was allowed");
         assert!(nix::unistd::ftruncate(&fd, 8192).is_err(), "growing was allowed");
         assert!(nix::unistd::write(&fd, b"x").is_err(), "write(2) was allowed");
@@ -244,14 +252,22 @@ mod tests {
         word[0].store(7, Ordering::Release);
         assert_eq!(seen[0].load(Ordering::Acquire), 7);
         drop((segment, word));
-        assert_eq!(seen[0].load(Ordering::Acquire), 7, "the mapping outlives its owner");
+        assert_eq!(
+            seen[0].load(Ordering::Acquire),
+            7,
+            "the mapping outlives its owner"
+        );
     }
 
     #[test]
     fn descriptors_are_not_inherited_by_children() {
         let segment = Segment::create("test", 4096).unwrap();
         let flags = fcntl(&segment.fd, FcntlArg::F_GETFD).unwrap();
-        assert!(flags & nix::libc::FD_CLOEXEC != 0, "fd {}", segment.fd.as_raw_fd());
+        assert!(
+            flags & nix::libc::FD_CLOEXEC != 0,
+            "fd {}",
+            segment.fd.as_raw_fd()
+        );
     }
 
     #[test]

@@ -8,9 +8,11 @@ mod archived;
 mod rkyv;
 mod schema;
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
-use syn::{GenericParam, Generics, Ident, Type, WherePredicate, ext::IdentExt, parse_quote};
+use syn::{
+    GenericParam, Generics, Ident, Type, WherePredicate, ext::IdentExt, parse_quote, spanned::Spanned,
+};
 
 use crate::model::{Derive, Field, Model};
 
@@ -55,12 +57,17 @@ fn message(model: &Model) -> TokenStream {
         },
         |name| quote!(#name),
     );
-    let reply = model
-        .settings
-        .reply
-        .as_ref()
-        .map_or_else(|| quote!(()), |reply| quote!(#reply));
+    // Everything about the reply has its place, for what may be wrong with it.
+    let reply = model.settings.reply.as_ref().map(|reply| {
+        let span = reply.span().resolved_at(Span::call_site());
+        (span, quote_spanned!(span=> <#reply as #private::Part>))
+    });
+    let alignment = reply.as_ref().filter(|_| model.generics.params.is_empty()).map(
+        |(span, part)| quote_spanned!(*span=> const _: () = #private::assert_align::<#part::Archived>();),
+    );
+    let reply = reply.map_or_else(|| quote!(()), |(span, part)| quote_spanned!(span=> #part::This));
     quote! {
+        #alignment
         #[automatically_derived]
         impl #impl_generics #private::ShmMessage for #ident #ty_generics #clause {
             const NAME: &'static str = #name;
@@ -98,8 +105,18 @@ fn archived_ident(model: &Model) -> Ident {
 
 /// The archived form of a field's type.
 fn archived_type(field: &Field) -> TokenStream {
-    let (private, ty) = (private(), &field.ty);
-    quote_spanned!(field.span=> <#ty as #private::rkyv::Archive>::Archived)
+    part(field, "Archived")
+}
+
+/// A type that rkyv has for a field's type. Every mention has the place of the field, so that the compiler tells
+/// an error about it once.
+fn part(field: &Field, name: &str) -> TokenStream {
+    let (private, ty, name) = (private(), &field.ty, Ident::new(name, field.span));
+    if field.opaque.is_some() {
+        quote_spanned!(field.span=> <#ty as #private::rkyv::Archive>::#name)
+    } else {
+        quote_spanned!(field.span=> <#ty as #private::Part>::#name)
+    }
 }
 
 /// The generics of a type with one more parameter in front and bounds on it and on each type parameter.

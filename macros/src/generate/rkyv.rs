@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
 use syn::{Ident, parse_quote};
 
-use super::{archived_ident, archived_type, private, with_param};
+use super::{archived_ident, archived_type, part, private, with_param};
 use crate::model::{Fields, Model, Shape, Variant};
 
 /// What stands between serializing and resolving a value: the same for each of its fields.
@@ -23,10 +23,7 @@ pub fn variant_struct(variant: &Variant) -> Ident {
 }
 
 fn resolver_types(fields: &Fields) -> impl Iterator<Item = TokenStream> {
-    fields.list.iter().map(|field| {
-        let (private, ty) = (private(), &field.ty);
-        quote_spanned!(field.span=> <#ty as #private::rkyv::Archive>::Resolver)
-    })
+    fields.list.iter().map(|field| part(field, "Resolver"))
 }
 
 /// The types that the implementations need and nobody else sees.
@@ -89,7 +86,7 @@ pub fn archive(model: &Model) -> TokenStream {
             let resolves = fields.list.iter().enumerate().map(|(i, field)| {
                 let (ty, member, index) = (&field.ty, &field.member, syn::Index::from(i));
                 let place = place(quote!(#member));
-                quote!(<#ty as #private::rkyv::Archive>::resolve(&self.#member, resolver.#index, #place);)
+                quote_spanned!(field.span=> <#ty as #private::rkyv::Archive>::resolve(&self.#member, resolver.#index, #place);)
             });
             quote! {
                 // SAFETY: only fields of it are written, by places of their own.
@@ -145,7 +142,7 @@ fn resolve_variant(
     let resolves = variant.fields.list.iter().enumerate().map(|(i, field)| {
         let (ty, value, resolver, index) = (&field.ty, &values[i], &resolvers[i], syn::Index::from(i + 1));
         let place = place(quote!(#index));
-        quote!(<#ty as #private::rkyv::Archive>::resolve(#value, #resolver, #place);)
+        quote_spanned!(field.span=> <#ty as #private::rkyv::Archive>::resolve(#value, #resolver, #place);)
     });
     quote! {
         (#name_of_type::#ident { #(#members: #values,)* }, #resolver::#ident(#(#resolvers,)*)) => {

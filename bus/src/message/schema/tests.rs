@@ -6,7 +6,7 @@ use rkyv::rancor;
 use super::*;
 
 const ORDER: u64 = 0x91aa_3e5c_9cdd_5fac;
-const ABI: u64 = 0;
+const ABI: u64 = 0x47b5_074e_1185_2cd7;
 
 mod ours {
     #[derive(crate::ShmType)]
@@ -110,6 +110,56 @@ fn differences_are_named() {
         },
         "field `lines[].price.0`: here u32, there i32"
     );
+}
+
+#[test]
+fn the_first_of_several_differences_is_named() {
+    differs!(
+        ours::Order,
+        Order {
+            pub struct Order { id: u64, lines: Vec<Line>, state: State }
+            pub struct Line { sku: Vec<u8>, qty: u32, price: u8 }
+            pub enum State { Closed }
+        },
+        "field `lines[].sku`: here String, there Vec<u8>"
+    );
+}
+
+#[test]
+fn every_kind_has_a_fingerprint_of_its_own() {
+    let a = TypeRef(0);
+    let kinds = [
+        Kind::Scalar,
+        Kind::Text,
+        Kind::Struct(vec![]),
+        Kind::Enum(vec![]),
+        Kind::Option(a),
+        Kind::Result(a, a),
+        Kind::Pointer(a),
+        Kind::Sequence(a),
+        Kind::Array(a, 0),
+        Kind::Set(a),
+        Kind::Map(a, a),
+        Kind::Opaque,
+    ];
+    let of = |kind: &Kind| {
+        let ty = Type {
+            name: "same".into(),
+            size: 1,
+            align: 1,
+            kind: kind.clone(),
+        };
+        Schema {
+            abi: abi(),
+            root: a,
+            types: vec![ty],
+        }
+    };
+    let prints: std::collections::HashSet<u64> = kinds.iter().map(|kind| of(kind).fingerprint()).collect();
+    assert_eq!(prints.len(), kinds.len());
+    for (x, y) in kinds.iter().zip(&kinds[1..]) {
+        assert!(Schema::difference(&of(x), &of(y)).is_some());
+    }
 }
 
 #[test]

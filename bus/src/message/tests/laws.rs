@@ -96,6 +96,9 @@ fn small_things_come_back() {
     laws!(Vec::<String>::new());
     laws!(Ok::<u8, String>(1));
     laws!(Err::<u8, String>("a reason too long to lie inline".into()));
+    // Nine bytes, then seven of padding.
+    laws!(("123456789".to_owned(), vec![1u64]));
+    laws!(("123456789".to_owned(), Box::new(1u64)));
     laws!(Fixed {
         words: [1, 2, 3, 4, 5, 6, 7, 8]
     });

@@ -387,20 +387,25 @@ impl Link {
         outcome.map(|()| count)
     }
 
-    /// Takes back what the peer has released and wakes who waits for it.
-    pub(crate) fn collect(&self) {
+    /// Takes back what the peer has released; who waits for room is put on `wakers` if there is any.
+    pub(crate) fn collect(&self, wakers: &mut Vec<Waker>) {
         let mut sending = lock(&self.sending);
-        sending.waiting.unpark();
-        let outcome = if sending.lost {
-            Ok(0)
-        } else {
-            self.take_returns(&mut sending)
-        };
-        drop(sending);
-        if let Err(violation) = outcome {
-            self.session.violated(violation);
+        if sending.lost {
+            return;
         }
-        self.room.wake();
+        let outcome = self.take_returns(&mut sending).and_then(|count| {
+            let progress = count > 0 || sending.producer.made_room()?;
+            if progress {
+                sending.waiting.unpark();
+            }
+            Ok(progress)
+        });
+        drop(sending);
+        match outcome {
+            Ok(true) => self.room.take_wakers(wakers),
+            Ok(false) => {}
+            Err(violation) => self.session.violated(violation),
+        }
     }
 
     /// Takes returns before a large buffer is taken, so that the warm one is used again.

@@ -449,8 +449,12 @@ impl Node {
 
     /// Takes back what the peers have released, everywhere.
     pub(crate) fn collect_all(&self) {
+        let mut wakers = Vec::new();
         for link in self.all_links() {
-            link.collect();
+            link.collect(&mut wakers);
+        }
+        for waker in wakers {
+            waker.wake();
         }
     }
 

@@ -271,6 +271,9 @@ impl Port {
             if receiving.passed >= receiving.tell_every {
                 receiving.publish();
             }
+            if receiving.link.room.is_awaited() {
+                receiving.link.collect(context.wakers);
+            }
         }
         delivered
     }

@@ -49,6 +49,15 @@ impl Producer {
         Ok(slots - (self.tail - self.head))
     }
 
+    /// Whether the consumer has passed slots since this was last known.
+    pub(crate) fn made_room(&mut self) -> Result<bool, Violation> {
+        let before = self.head;
+        // Acquire: as in `room`.
+        let found = self.peer_head[0].load(Ordering::Acquire);
+        self.head = checked::head(self.head, found, self.tail)?;
+        Ok(self.head != before)
+    }
+
     /// Writes one slot and publishes it. The caller has seen room for it by [`Producer::room`].
     pub(crate) fn push(&mut self, descriptor: &Descriptor) {
         let slots = self.slots.len() as u64;

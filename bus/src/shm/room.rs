@@ -73,16 +73,19 @@ impl Room {
         self.waiting.load(Ordering::SeqCst)
     }
 
-    /// Wakes everybody who waits; each looks for itself and registers again if need be.
-    pub(crate) fn wake(&self) {
-        if !self.is_awaited() {
-            return;
-        }
-        let wakers = {
+    /// Takes out everybody who waits, to be woken; each looks for itself and registers again if need be.
+    pub(crate) fn take_wakers(&self, into: &mut Vec<Waker>) {
+        if self.is_awaited() {
             let mut wakers = lock(&self.wakers);
             self.waiting.store(false, Ordering::SeqCst);
-            std::mem::take(&mut *wakers)
-        };
+            into.append(&mut wakers);
+        }
+    }
+
+    /// Wakes everybody who waits.
+    pub(crate) fn wake(&self) {
+        let mut wakers = Vec::new();
+        self.take_wakers(&mut wakers);
         for waker in wakers {
             waker.wake();
         }

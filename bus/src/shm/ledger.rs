@@ -117,12 +117,25 @@ impl Ledger {
                 self.fresh(class)
             })?,
         };
+        Some(self.hand_out(id))
+    }
+
+    /// A larger buffer than `class` has, when that class and the kernel have none left: a pool at its limit
+    /// whose blocks all belong to other classes still serves every message that fits into a free buffer.
+    pub(crate) fn take_larger(&mut self, class: usize) -> Option<BufferId> {
+        let larger = class + 1..CLASSES;
+        let id = larger.clone().find_map(|larger| self.free[larger].pop());
+        let id = id.or_else(|| larger.clone().find_map(|larger| self.fresh(larger)))?;
+        Some(self.hand_out(id))
+    }
+
+    fn hand_out(&mut self, id: BufferId) -> BufferId {
         let block = &mut self.blocks[id.block()];
         block.refs[id.index()] = 1;
         block.used += 1;
         self.used += 1;
-        self.used_bytes += class_bytes(class);
-        Some(id)
+        self.used_bytes += class_bytes(block.class.unwrap_or(0));
+        id
     }
 
     /// A buffer of `class` that was never used.
@@ -248,6 +261,24 @@ mod tests {
             .expect("an unused block changes its class");
         assert!(ledger.take(3).is_some());
         ledger.release(large);
+    }
+
+    #[test]
+    fn a_small_message_takes_a_large_buffer_when_there_is_no_other() {
+        let mut ledger = Ledger::default();
+        ledger.add_segment(0, LARGEST);
+        let large = CLASSES - 3;
+        let mut held: Vec<_> = (0..2).map(|_| ledger.take(large).unwrap()).collect();
+        assert_eq!(ledger.take(0), None, "the only block is of another class");
+        held.extend(std::iter::from_fn(|| ledger.take_larger(0)));
+        assert_eq!(held.len(), 4);
+        assert_eq!(ledger.used_bytes(), LARGEST);
+        assert_eq!(ledger.take_larger(large), None);
+        for id in held {
+            ledger.release(id);
+        }
+        assert_eq!((ledger.used(), ledger.used_bytes()), (0, 0));
+        assert!(ledger.take(CLASSES - 1).is_some());
     }
 
     /// What a buffer covers, for the overlap check.

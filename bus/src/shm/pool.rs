@@ -88,10 +88,10 @@ impl Pool {
         };
         let id = match books.ledger.take(class) {
             Some(id) => id,
-            None => {
-                self.grow(&mut books)?;
-                books.ledger.take(class).ok_or(PoolError::Full)?
-            }
+            None => match self.grow(&mut books) {
+                Ok(()) => books.ledger.take(class).ok_or(PoolError::Full)?,
+                Err(error) => books.ledger.take_larger(class).ok_or(error)?,
+            },
         };
         let at = books.ledger.locate(id);
         let first = books.segments[at.segment as usize].at(at.offset);

@@ -110,6 +110,10 @@ struct Sending {
     waiting: Parker,
     since_collect: u32,
     redeemed: Vec<Held>,
+    /// Something was taken back of which those who wait for room have not been told yet.
+    regained: bool,
+    /// The peer's position when they were told.
+    told_head: u64,
     lost: bool,
     sent: u64,
 }
@@ -182,6 +186,8 @@ impl Link {
                 waiting: pieces.waiting,
                 since_collect: 0,
                 redeemed: Vec::new(),
+                regained: false,
+                told_head: 0,
                 lost: false,
                 sent: 0,
             }),
@@ -381,6 +387,7 @@ impl Link {
                 Err(violation) => break Err(violation),
             }
         };
+        sending.regained |= count > 0;
         if !sending.redeemed.is_empty() {
             self.pool.release(sending.redeemed.drain(..));
         }
@@ -393,8 +400,11 @@ impl Link {
         if sending.lost {
             return;
         }
-        let outcome = self.take_returns(&mut sending).and_then(|count| {
-            let progress = count > 0 || sending.producer.made_room()?;
+        let outcome = self.take_returns(&mut sending).and_then(|_| {
+            let head = sending.producer.peer_head()?;
+            // Whoever sent meanwhile may have taken back what others wait for: all of it since they were told.
+            let moved = std::mem::replace(&mut sending.told_head, head) != head;
+            let progress = std::mem::take(&mut sending.regained) || moved;
             if progress {
                 sending.waiting.unpark();
             }
@@ -429,6 +439,15 @@ impl Link {
     pub(crate) fn wait(&self, waker: &Waker) {
         self.room.wait(waker);
         lock(&self.sending).waiting.park();
+    }
+
+    /// The port is about to sleep on the bell that the peer rings for those who wait for room. The peer may
+    /// have rung already for something that was taken back before, and does not ring twice under one epoch.
+    pub(crate) fn wait_on(&self) {
+        let mut sending = lock(&self.sending);
+        if sending.waiting.is_parked() {
+            sending.waiting.park();
+        }
     }
 
     /// The link ends: nothing more can be sent, everything the peer held is ours again. Returns how many

@@ -282,6 +282,9 @@ impl Port {
     fn park(&self, state: &mut State) -> bool {
         for receiving in &mut state.links {
             receiving.publish();
+            if receiving.link.room.is_awaited() {
+                receiving.link.wait_on();
+            }
         }
         state.parker.park();
         self.drain(state) == 0

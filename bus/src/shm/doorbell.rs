@@ -8,6 +8,10 @@
 //! When a process rings, one of its threads has claimed the epoch; another thread that finds the epoch
 //! claimed may rely on the ring, because the sleeper always looks again after it has announced the next
 //! epoch, and the second thread's message was published before it saw the old one.
+//!
+//! A ring may come late: for something that the sleeper found by itself, after it has announced the next
+//! sleep. So whoever was woken announces a new epoch ([`Parker::park`]) each time before it sleeps again, also
+//! when it found nothing; under the old one nobody would ring any more.
 
 use super::{
     cells::Cells,

@@ -41,21 +41,18 @@ impl Producer {
     pub(crate) fn room(&mut self) -> Result<u64, Violation> {
         let slots = self.slots.len() as u64;
         if self.tail - self.head == slots {
-            // Acquire: the consumer's reads of the slots it has passed come before we overwrite them;
-            // pairs with the Release in `Consumer::publish`.
-            let found = self.peer_head[0].load(Ordering::Acquire);
-            self.head = checked::head(self.head, found, self.tail)?;
+            self.peer_head()?;
         }
         Ok(slots - (self.tail - self.head))
     }
 
-    /// Whether the consumer has passed slots since this was last known.
-    pub(crate) fn made_room(&mut self) -> Result<bool, Violation> {
-        let before = self.head;
-        // Acquire: as in `room`.
+    /// How far the consumer has read, as of now.
+    pub(crate) fn peer_head(&mut self) -> Result<u64, Violation> {
+        // Acquire: the consumer's reads of the slots it has passed come before we overwrite them; pairs
+        // with the Release in `Consumer::publish`.
         let found = self.peer_head[0].load(Ordering::Acquire);
         self.head = checked::head(self.head, found, self.tail)?;
-        Ok(self.head != before)
+        Ok(self.head)
     }
 
     /// Writes one slot and publishes it. The caller has seen room for it by [`Producer::room`].

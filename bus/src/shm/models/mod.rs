@@ -1,0 +1,93 @@
+//! Loom models of the state that two processes share: every interleaving, and every value that a weakly
+//! ordered machine may read, within the bounds given with each model.
+//!
+//! Run them by `RUSTFLAGS="--cfg loom" cargo test -p shmbus --release --lib --target-dir target/loom`. They run
+//! the very code that the bus runs. Threads stand for processes as well: what two processes share is
+//! here what two threads share. Beside the shared words stand loom's cells, for what the words protect (a
+//! slot's or a buffer's bytes): a use of them that no ordering separates from another is an error,
+//! which plain atomics would hide.
+
+mod doorbell;
+mod pool;
+mod returns;
+mod ring;
+
+use loom::{cell::UnsafeCell, model::Builder};
+
+use super::{
+    cells::Cells,
+    descriptor::{Descriptor, Inline, SlotKind},
+    layout::{INLINE_BYTES, Slot},
+    returns::{ReturnReader, ReturnWriter},
+    ring::{Consumer, Producer},
+    sync::AtomicU64,
+};
+
+/// Explores `model`, with at most `preemptions` involuntary switches between threads in one run. The bounds
+/// are chosen so that all models together take about a minute.
+fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    // A run that passes this waits for something that never comes. loom's own limit is for smaller models.
+    builder.max_branches = 10_000;
+    builder.check(model);
+}
+
+fn words(count: usize) -> Cells<AtomicU64> {
+    Cells::private((0..count).map(|_| AtomicU64::new(0)).collect())
+}
+
+fn ring(slots: usize) -> (Producer, Consumer) {
+    let slots = Cells::private((0..slots).map(|_| Slot::new()).collect());
+    let head = words(1);
+    (
+        Producer::new(slots.clone(), head.clone()),
+        Consumer::new(slots, head),
+    )
+}
+
+fn returns(entries: usize) -> (ReturnWriter, ReturnReader) {
+    let entries = words(entries);
+    (ReturnWriter::new(entries.clone()), ReturnReader::new(entries))
+}
+
+/// A message that says `n` in every part of it.
+fn message(n: u8) -> Descriptor {
+    let mut descriptor = Descriptor::new(SlotKind::Tell, n.into(), n.into(), n.into(), n.into());
+    descriptor.set_inline(&Inline {
+        bytes: [n; INLINE_BYTES],
+        len: INLINE_BYTES as u8,
+    });
+    descriptor
+}
+
+/// What a message says; all of its parts must say the same.
+fn said(descriptor: &Descriptor) -> u8 {
+    let n = descriptor.correlation() as u8;
+    assert_eq!(descriptor.words[1..], message(n).words[1..], "a torn slot");
+    assert_eq!(descriptor.kind(), Ok(SlotKind::Tell));
+    assert_eq!(descriptor.inline().unwrap().len, INLINE_BYTES as u8);
+    n
+}
+
+/// What shared words protect: written and read as plain memory, and an error where nothing orders it.
+struct Bytes(UnsafeCell<u64>);
+
+// SAFETY: loom checks every access for what this line claims.
+unsafe impl Sync for Bytes {}
+
+impl Bytes {
+    fn some(count: usize) -> Vec<Self> {
+        (0..count).map(|_| Self(UnsafeCell::new(0))).collect()
+    }
+
+    fn write(&self, value: u64) {
+        // SAFETY: loom lets this go on only if nobody else uses the cell.
+        self.0.with_mut(|bytes| unsafe { *bytes = value });
+    }
+
+    fn read(&self) -> u64 {
+        // SAFETY: loom lets this go on only if nobody writes the cell.
+        self.0.with(|bytes| unsafe { *bytes })
+    }
+}

@@ -29,6 +29,8 @@ pub mod message;
 mod session;
 #[cfg(not(loom))]
 mod stats;
+#[cfg(not(loom))]
+mod topic;
 
 #[cfg(not(loom))]
 pub use {
@@ -38,15 +40,22 @@ pub use {
     },
     bus::Bus,
     config::{Config, Spin},
-    message::{Received, ShmMessage, ShmType, Trust},
+    message::{Origin, Received, ShmMessage, ShmType, Trust},
     shmbus_macros::{ShmMessage, ShmType},
     stats::Stats,
+    topic::{
+        DeliverTo, Delivered, Lost, OpenPublisher, OpenSubscriber, Publish, Publisher, Subscriber, TopicStats,
+        WhenFull,
+    },
 };
 
 /// What most programs need. It shares no name with `actix::prelude`.
 #[cfg(not(loom))]
 pub mod prelude {
-    pub use crate::{Address, Bus, Config, OnPanic, Presence, Received, ShmMessage, ShmType, Spin, Trust};
+    pub use crate::{
+        Address, Bus, Config, OnPanic, Presence, Publisher, Received, ShmMessage, ShmType, Spin, Subscriber,
+        Trust, WhenFull,
+    };
 }
 
 /// What the derive macros refer to. Not part of the public interface.

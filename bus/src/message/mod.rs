@@ -41,6 +41,7 @@ pub mod private;
 mod received;
 pub mod schema;
 mod scratch;
+mod source;
 mod traits;
 mod trust;
 
@@ -51,5 +52,6 @@ pub(crate) use archive::{ArchiveError, archive_into};
 pub use archive::{Archiver, Sink};
 pub use check::CheckError;
 pub use received::Received;
+pub use source::{Origin, Source};
 pub use traits::{ShmMessage, ShmType};
 pub use trust::Trust;

@@ -34,10 +34,21 @@ pub(crate) fn pack<T: ShmType>(
     limit: usize,
     warm: impl FnOnce(usize),
 ) -> Result<Parcel, Packing> {
+    pack_with(value, pool, limit, INLINE_BYTES, warm)
+}
+
+/// As [`pack`], with at most `inline` bytes in the slot itself; 0: always in a buffer.
+pub(crate) fn pack_with<T: ShmType>(
+    value: &T,
+    pool: &Arc<Pool>,
+    limit: usize,
+    inline_bytes: usize,
+    warm: impl FnOnce(usize),
+) -> Result<Parcel, Packing> {
     let bound = value.size_bound();
-    if bound.is_none_or(|bound| bound <= INLINE_BYTES) {
+    if inline_bytes > 0 && bound.is_none_or(|bound| bound <= inline_bytes) {
         let mut inline = Inline::EMPTY;
-        match archive_into(value, &mut inline.bytes) {
+        match archive_into(value, &mut inline.bytes[..inline_bytes.min(INLINE_BYTES)]) {
             Ok(len) => {
                 inline.len = len as u8;
                 return Ok(Parcel::Inline(inline));

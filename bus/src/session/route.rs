@@ -1,17 +1,13 @@
 //! An address without types: where messages for one name go, and how.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::{sync::oneshot, time::timeout_at};
+use tokio::time::timeout_at;
 
 use super::{
-    frame::Frame,
     link::{Link, NoSend, Parcel},
     mailbox::Kind,
     node::Node,
@@ -25,10 +21,7 @@ use super::{
 use crate::{
     error::{Bound, LookupError, SendError},
     message::ShmType,
-    shm::{
-        descriptor::{Descriptor, SlotKind},
-        sync::lock,
-    },
+    shm::descriptor::{Descriptor, SlotKind},
 };
 
 /// Where the messages of an address go. It keeps its node joined.
@@ -151,26 +144,9 @@ impl Node {
 
     /// Asks the peer what its type looks like.
     async fn differs(&self, session: &Arc<Session>, name: &str, kind: &Kind) -> LookupError {
-        // Relaxed: only uniqueness counts.
-        static REQUEST: AtomicU32 = AtomicU32::new(0);
-        let request = REQUEST.fetch_add(1, Ordering::Relaxed);
-        let (answer, answered) = oneshot::channel();
-        {
-            let mut links = lock(&session.links);
-            if links.ended {
-                return LookupError::PeerLost {
-                    name: name.to_owned(),
-                };
-            }
-            links.questions.insert(request, answer);
-        }
-        let frame = Frame::Describe {
-            request,
-            name: name.to_owned(),
-            kind: kind.name.to_owned(),
+        let Some(theirs) = session.ask_schemas(name, kind.name).await else {
+            return LookupError::PeerLost { name: name.to_owned() };
         };
-        session.send(&frame, &[]);
-        let theirs = answered.await.unwrap_or_default();
         LookupError::Schema {
             name: name.to_owned(),
             node: session.peer.name.clone(),

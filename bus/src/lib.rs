@@ -44,8 +44,8 @@ pub use {
     shmbus_macros::{ShmMessage, ShmType},
     stats::Stats,
     topic::{
-        DeliverTo, Delivered, Lost, OpenPublisher, OpenSubscriber, Publish, Publisher, Subscriber, TopicStats,
-        WhenFull,
+        DeliverTo, Delivered, Lost, OpenPublisher, OpenSubscriber, Publish, Publisher, Subscriber,
+        TopicStats, WhenFull,
     },
 };
 

@@ -23,9 +23,9 @@ use crate::{
         descriptor::{BufferRef, Descriptor, Inline},
         doorbell::{Parker, Ringer},
         inbound::Inbound,
+        layout::LOSSES,
         pool::{Buffer, Held, Pool},
         returns::{Return, ReturnReader},
-        layout::LOSSES,
         ring::Producer,
         room::Room,
         sync::{AtomicU64, lock},
@@ -283,7 +283,10 @@ impl Link {
     /// What members of groups gave back unhandled on this route, in the order it was published.
     pub(crate) fn take_unhandled(&self, route: u16) -> Vec<Unhandled> {
         let mut sending = lock(&self.sending);
-        let mut taken: Vec<_> = sending.unhandled.extract_if(.., |one| one.route == route).collect();
+        let mut taken: Vec<_> = sending
+            .unhandled
+            .extract_if(.., |one| one.route == route)
+            .collect();
         taken.sort_by_key(|one| one.descriptor.correlation());
         taken
     }
@@ -297,7 +300,10 @@ impl Link {
         if let Err(violation) = self.take_returns(&mut sending) {
             self.session.violated(violation);
         }
-        sending.windows.get(usize::from(route)).is_some_and(|window| window.held > 0)
+        sending
+            .windows
+            .get(usize::from(route))
+            .is_some_and(|window| window.held > 0)
             || sending.unhandled.iter().any(|one| one.route == route)
     }
 
@@ -310,7 +316,11 @@ impl Link {
     pub(crate) fn has_room(&self, route: u16) -> bool {
         let mut sending = lock(&self.sending);
         // Lost and stopped routes refuse nothing: they are found out when something is sent.
-        sending.lost || !matches!(self.check_room(&mut sending, route), Err(Refusal::No(NoSend::Full(_))))
+        sending.lost
+            || !matches!(
+                self.check_room(&mut sending, route),
+                Err(Refusal::No(NoSend::Full(_)))
+            )
     }
 
     /// Sends one topic message to one subscription. `buffer` brings one reference, which is the link's on
@@ -630,8 +640,19 @@ impl Link {
 
 impl Unhandled {
     fn new(route: u16, descriptor: Descriptor, held: Held) -> Option<Self> {
-        let BufferRef { segment, offset, len, .. } = descriptor.buffer()?;
-        Some(Self { route, descriptor, buffer: SentBuffer { held, segment, offset, len } })
+        let BufferRef {
+            segment, offset, len, ..
+        } = descriptor.buffer()?;
+        Some(Self {
+            route,
+            descriptor,
+            buffer: SentBuffer {
+                held,
+                segment,
+                offset,
+                len,
+            },
+        })
     }
 }
 
@@ -643,8 +664,17 @@ impl Sending {
         group: Option<HashMap<u32, Descriptor>>,
         most: usize,
     ) -> Option<u16> {
-        let route = u16::try_from(self.windows.len()).ok().filter(|route| usize::from(*route) < most)?;
-        self.windows.push(Window { mailbox, limit, held: 0, held_inline: 0, stopped: false, group });
+        let route = u16::try_from(self.windows.len())
+            .ok()
+            .filter(|route| usize::from(*route) < most)?;
+        self.windows.push(Window {
+            mailbox,
+            limit,
+            held: 0,
+            held_inline: 0,
+            stopped: false,
+            group,
+        });
         Some(route)
     }
 
@@ -667,7 +697,10 @@ impl Sending {
             }
             Return::Nack(token) => {
                 let (held, route) = self.tokens.redeem(token)?;
-                match self.redeem_place(route, token).and_then(|sent| Unhandled::new(route, sent, held)) {
+                match self
+                    .redeem_place(route, token)
+                    .and_then(|sent| Unhandled::new(route, sent, held))
+                {
                     Some(unhandled) => self.unhandled.push(unhandled),
                     // Not of a group: there is nobody else to give it to.
                     None => self.redeemed.push(held),

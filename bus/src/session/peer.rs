@@ -247,7 +247,10 @@ impl Session {
     /// The peer's loss counters on the link that it calls by this number.
     pub(crate) fn losses_of(&self, theirs: u32) -> Option<Cells<SharedU64>> {
         let links = lock(&self.links);
-        let link = links.by_id.values().find(|(link, _, number)| !link.asking && *number == theirs);
+        let link = links
+            .by_id
+            .values()
+            .find(|(link, _, number)| !link.asking && *number == theirs);
         link.map(|(link, ..)| link.peer_losses.clone())
     }
 
@@ -264,7 +267,14 @@ impl Session {
             }
             links.questions.insert(request, answer);
         }
-        self.send(&Frame::Describe { request, name: name.to_owned(), kind: kind.to_owned() }, &[]);
+        self.send(
+            &Frame::Describe {
+                request,
+                name: name.to_owned(),
+                kind: kind.to_owned(),
+            },
+            &[],
+        );
         answered.await.ok()
     }
 
@@ -391,7 +401,13 @@ impl Session {
             Frame::Topic(topic) => node.heard_topic(self, topic),
             Frame::Subscribe(wanted) => node.heard_subscription(self, wanted),
             Frame::Unsubscribe { port, mailbox } => node.forgot_subscription(self, port, mailbox),
-            Frame::Attached { port, mailbox, topic, link, route } => {
+            Frame::Attached {
+                port,
+                mailbox,
+                topic,
+                link,
+                route,
+            } => {
                 node.attached(self, port, mailbox, topic, link, route);
             }
             Frame::Untopic { id } => node.forgot_topic(self, id),

@@ -244,33 +244,23 @@ impl Port {
         self.bell.ring();
     }
 
+    /// The receiving links, and what delivering from them needs.
+    fn delivering<'a>(&'a self, state: &'a mut State) -> (&'a mut Vec<Receiving>, Delivering<'a>) {
+        let context = Delivering {
+            port: self,
+            mailboxes: &state.mailboxes,
+            asks: &mut state.asks,
+            wakers: &mut state.wakers,
+        };
+        (&mut state.links, context)
+    }
+
     /// Moves everything that has arrived to mailboxes and asks. Returns how many messages.
     fn drain(&self, state: &mut State) -> u32 {
-        let State {
-            links,
-            mailboxes,
-            asks,
-            wakers,
-            ..
-        } = state;
-        let mut context = Delivering {
-            port: self,
-            mailboxes,
-            asks,
-            wakers,
-        };
+        let (links, mut context) = self.delivering(state);
         let mut delivered = 0;
         for receiving in links.iter_mut() {
-            if receiving.violated {
-                continue;
-            }
-            match context.drain_ring(receiving) {
-                Ok(count) => delivered += count,
-                Err(violation) => {
-                    receiving.violated = true;
-                    receiving.link.session.violated(violation);
-                }
-            }
+            delivered += context.drain_link(receiving);
             if receiving.passed >= receiving.tell_every {
                 receiving.publish();
             }
@@ -409,8 +399,12 @@ impl Port {
     /// Everything on `link` is read to its end; then its asks fail. Returns how many were waiting.
     pub(crate) fn lose_link(&self, id: u32) -> u32 {
         let (gone, awaited) = self.with(|state| {
-            self.drain(state);
             let at = state.links.iter().position(|receiving| receiving.link.id == id);
+            if let Some(at) = at {
+                let (links, mut context) = self.delivering(state);
+                // Batch by batch to the end: what a dead peer had sent is delivered.
+                while context.drain_link(&mut links[at]) == BATCH {}
+            }
             let awaited = state.asks.lose(id, &mut state.wakers);
             self.runnable_add(awaited);
             (at.map(|at| state.links.swap_remove(at)), awaited)
@@ -485,6 +479,18 @@ struct Delivering<'a> {
 }
 
 impl Delivering<'_> {
+    /// One batch of one link. Returns how many messages; nothing after a violation.
+    fn drain_link(&mut self, receiving: &mut Receiving) -> u32 {
+        if receiving.violated {
+            return 0;
+        }
+        self.drain_ring(receiving).unwrap_or_else(|violation| {
+            receiving.violated = true;
+            receiving.link.session.violated(violation);
+            0
+        })
+    }
+
     fn drain_ring(&mut self, receiving: &mut Receiving) -> Result<u32, Violation> {
         for count in 0..BATCH {
             let Some(descriptor) = receiving.consumer.peek()? else {

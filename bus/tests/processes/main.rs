@@ -7,8 +7,10 @@ mod support;
 
 mod service;
 
+mod asks;
+mod inside;
 mod responses;
 mod shapes;
 mod windows;
 
-roles![service::service, responses::answers, shapes::echo];
+roles![asks::relay, service::service, responses::answers, shapes::echo];

@@ -6,7 +6,7 @@ use actix::prelude::*;
 use shmbus::{Stats, prelude::*};
 use tokio::sync::Semaphore;
 
-use crate::support::{Child, Place, Stage, eventually, system};
+use crate::support::{Child, PATIENCE, Place, Stage, eventually, system};
 
 /// Small: travels in its slot.
 #[derive(ShmMessage, Debug, Clone, PartialEq)]
@@ -245,6 +245,14 @@ impl Child {
         let stats = self.ask("stats").await;
         let value = stats.split(' ').find_map(|stat| stat.strip_prefix(name)?.strip_prefix('='));
         value.unwrap_or_else(|| panic!("no {name} in {stats}")).parse().expect("a number")
+    }
+
+    /// Waits until a number of its `Bus::stats` is this one.
+    pub async fn until_stat(&mut self, name: &str, wanted: u64) {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while self.stat(name).await != wanted {
+            assert!(std::time::Instant::now() < deadline, "{name} is not {wanted}: {}", self.ask("stats").await);
+        }
     }
 
     /// Messages it has logged.

@@ -268,6 +268,9 @@ impl Session {
                 let _ = self.socket.try_send(&bytes, &[]);
             }
         }
+        // Not left to the descriptor's close: addresses that outlive the session keep it open, and the peer
+        // would take us for alive.
+        self.socket.shutdown();
         self.end();
     }
 
@@ -292,14 +295,7 @@ impl Session {
             Frame::Bound(binding) => node.heard(self, vec![binding]),
             Frame::Unbound { name, port, mailbox } => {
                 node.forgot(self, &name, port, mailbox);
-                let links: Vec<_> = {
-                    let links = lock(&self.links);
-                    let of_port = links.asked.iter().filter(|((_, theirs), _)| *theirs == port);
-                    of_port.filter_map(|(_, cell)| cell.get().cloned()).collect()
-                };
-                for link in links {
-                    link.stop_route(mailbox);
-                }
+                self.stop_routes(port, mailbox);
             }
             Frame::Describe { request, name, kind } => {
                 let (schema, reply) = node.describe(&name, &kind);
@@ -364,6 +360,18 @@ impl Session {
             Frame::Bye { reason } => {
                 tracing::debug!(peer = %self.peer.name, %reason, "peer leaves");
             }
+        }
+    }
+
+    /// A mailbox of the peer's `port` was unbound: who sends there, or waits for room there, is told.
+    pub(crate) fn stop_routes(&self, port: u32, mailbox: u32) {
+        let links: Vec<_> = {
+            let links = lock(&self.links);
+            let of_port = links.asked.iter().filter(|((_, theirs), _)| *theirs == port);
+            of_port.filter_map(|(_, cell)| cell.get().cloned()).collect()
+        };
+        for link in links {
+            link.stop_route(mailbox);
         }
     }
 

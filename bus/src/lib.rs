@@ -38,7 +38,7 @@ pub use {
     },
     bus::Bus,
     config::{Config, Spin},
-    message::{Received, ShmMessage, ShmType, Trust},
+    message::{Bulk, Received, ShmMessage, ShmType, Trust},
     shmbus_macros::{ShmMessage, ShmType},
     stats::Stats,
 };
@@ -46,13 +46,13 @@ pub use {
 /// What most programs need. It shares no name with `actix::prelude`.
 #[cfg(not(loom))]
 pub mod prelude {
-    pub use crate::{Address, Bus, Config, OnPanic, Presence, Received, ShmMessage, ShmType, Spin, Trust};
+    pub use crate::{Address, Bulk, Bus, Config, OnPanic, Presence, Received, ShmMessage, ShmType, Spin, Trust};
 }
 
 /// What the derive macros refer to. Not part of the public interface.
 #[cfg(not(loom))]
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::message::{ShmMessage, ShmType, private::*, schema};
+    pub use crate::message::{Bulk, ShmMessage, ShmRoot, ShmType, private::*, schema};
     pub use rkyv;
 }

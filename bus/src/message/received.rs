@@ -7,7 +7,7 @@ use rkyv::{rancor, util::AlignedVec};
 use super::{
     archive::{ArchiveError, archive_into},
     check::{self, CheckError},
-    traits::ShmType,
+    traits::ShmRoot,
     trust::Trust,
 };
 use crate::shm::lease::Lease;
@@ -18,16 +18,16 @@ use crate::shm::lease::Lease;
 /// read with `as_str()`, numbers with `to_native()`, lists as slices. It can be sent to other threads and
 /// kept across awaits; its memory goes back to the sender when it is dropped, so what is to be kept
 /// for long is better decoded with [`to_owned`](Received::to_owned).
-pub struct Received<T: ShmType> {
+pub struct Received<T: ShmRoot> {
     /// Bytes that passed `check_root` and, unless trusted, `check`. They do not change while the lease
     /// lives.
     lease: Lease,
-    /// By function type, so that being `Send` and `Sync` follows from `T: ShmType` alone, whose archived
+    /// By function type, so that being `Send` and `Sync` follows from `T: ShmRoot` alone, whose archived
     /// type must be both.
     message: PhantomData<fn() -> T>,
 }
 
-impl<T: ShmType> Received<T> {
+impl<T: ShmRoot> Received<T> {
     /// The message in these bytes, if they are one. Length and alignment are checked always, the rest
     /// unless it is trusted.
     pub(crate) fn new(lease: Lease, trust: Trust) -> Result<Received<T>, (Lease, CheckError)> {
@@ -90,7 +90,7 @@ impl<T: ShmType> Received<T> {
     }
 }
 
-impl<T: ShmType> Deref for Received<T> {
+impl<T: ShmRoot> Deref for Received<T> {
     type Target = T::Archived;
 
     #[inline]
@@ -99,7 +99,7 @@ impl<T: ShmType> Deref for Received<T> {
     }
 }
 
-impl<T: ShmType> fmt::Debug for Received<T>
+impl<T: ShmRoot> fmt::Debug for Received<T>
 where
     T::Archived: fmt::Debug,
 {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     error::{AskError, Bound, SendError},
-    message::{Received, ShmType},
+    message::{Received, ShmRoot},
     shm::{checked::Violation, descriptor::SlotKind},
 };
 
@@ -38,7 +38,7 @@ pub(crate) struct Ask<'a, T, R> {
     reply: PhantomData<fn() -> R>,
 }
 
-impl<'a, T: ShmType, R: ShmType> Ask<'a, T, R> {
+impl<'a, T: ShmRoot, R: ShmRoot> Ask<'a, T, R> {
     pub(crate) fn new(route: &'a Route, message: usize, value: &'a T, deadline: Duration) -> Self {
         route.port.asking_add();
         Self {
@@ -161,7 +161,7 @@ impl<'a, T: ShmType, R: ShmType> Ask<'a, T, R> {
     }
 }
 
-impl<T: ShmType, R: ShmType> Future for Ask<'_, T, R> {
+impl<T: ShmRoot, R: ShmRoot> Future for Ask<'_, T, R> {
     type Output = Result<Received<R>, AskError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

@@ -8,7 +8,7 @@ use super::{
     parcel::{self, Packing},
 };
 use crate::{
-    message::{Received, ShmMessage, ShmType, Trust},
+    message::{Received, ShmMessage, ShmRoot, Trust},
     shm::{
         checked::Violation,
         descriptor::{Descriptor, SlotKind},
@@ -98,7 +98,7 @@ pub(crate) struct Responder {
 
 impl Responder {
     /// Archives the reply and sends it. Its place was reserved by the ask.
-    pub(crate) fn reply<R: ShmType>(mut self, reply: &R) {
+    pub(crate) fn reply<R: ShmRoot>(mut self, reply: &R) {
         let session = self.link.session.clone();
         match parcel::pack(reply, &session.pool, session.message_limit, |bytes| {
             self.link.warm(bytes)

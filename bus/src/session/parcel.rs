@@ -5,7 +5,7 @@ use std::{cell::Cell, sync::Arc};
 use super::link::Parcel;
 use crate::{
     error::ResourceError,
-    message::{ArchiveError, ShmType, archive_into},
+    message::{ArchiveError, ShmRoot, archive_into},
     shm::{
         descriptor::Inline,
         layout::INLINE_BYTES,
@@ -28,7 +28,7 @@ thread_local! {
 }
 
 /// Archives `value`; `warm` is called with the size before memory is taken from the pool.
-pub(crate) fn pack<T: ShmType>(
+pub(crate) fn pack<T: ShmRoot>(
     value: &T,
     pool: &Arc<Pool>,
     limit: usize,

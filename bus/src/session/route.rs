@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     error::{Bound, LookupError, SendError},
-    message::ShmType,
+    message::ShmRoot,
     shm::{
         descriptor::{Descriptor, SlotKind},
         sync::lock,
@@ -191,7 +191,7 @@ impl Route {
         )
     }
 
-    pub(crate) fn pack<T: ShmType>(&self, value: &T) -> Result<Parcel, SendError> {
+    pub(crate) fn pack<T: ShmRoot>(&self, value: &T) -> Result<Parcel, SendError> {
         let session = &self.link.session;
         let name = || self.name.to_string();
         parcel::pack(value, &session.pool, session.message_limit, |bytes| {
@@ -219,7 +219,7 @@ impl Route {
     }
 
     /// Packs, after taking back what any peer has released if there was no memory.
-    pub(crate) fn pack_or_collect<T: ShmType>(&self, value: &T) -> Result<Parcel, SendError> {
+    pub(crate) fn pack_or_collect<T: ShmRoot>(&self, value: &T) -> Result<Parcel, SendError> {
         match self.pack(value) {
             Err(SendError::Full {
                 bound: Bound::Pool, ..
@@ -242,7 +242,7 @@ impl Route {
     }
 
     /// Sends now or not at all.
-    pub(crate) fn try_tell<T: ShmType>(&self, message: usize, value: &T) -> Result<(), SendError> {
+    pub(crate) fn try_tell<T: ShmRoot>(&self, message: usize, value: &T) -> Result<(), SendError> {
         if self.link.is_lost() {
             return Err(self.refusal(NoSend::Lost));
         }

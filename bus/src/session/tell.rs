@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::{Bound, SendError},
-    message::ShmType,
+    message::ShmRoot,
     shm::descriptor::SlotKind,
 };
 
@@ -26,7 +26,7 @@ pub(crate) struct Tell<'a, T> {
     parcel: Option<Parcel>,
 }
 
-impl<'a, T: ShmType> Tell<'a, T> {
+impl<'a, T: ShmRoot> Tell<'a, T> {
     pub(crate) fn new(route: &'a Route, message: usize, value: &'a T) -> Self {
         Self {
             route,
@@ -48,7 +48,7 @@ impl<'a, T: ShmType> Tell<'a, T> {
     }
 }
 
-impl<T: ShmType> Future for Tell<'_, T> {
+impl<T: ShmRoot> Future for Tell<'_, T> {
     type Output = Result<(), SendError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

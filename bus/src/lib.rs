@@ -33,8 +33,8 @@ mod stats;
 #[cfg(not(loom))]
 pub use {
     actor::{
-        Accepts, Address, Ask, Bind, BindAddr, Bound, Forwarded, OnPanic, OpenAddress, Presence, Protocol,
-        Tell, Watch,
+        Accepts, Address, Ask, AskLoan, Bind, BindAddr, Bound, Forwarded, Loan, OnPanic, OpenAddress,
+        OpenLoan, Presence, Protocol, SendLoan, Tell, Unsent, Watch,
     },
     bus::Bus,
     config::{Config, Spin},

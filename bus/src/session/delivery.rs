@@ -105,7 +105,7 @@ impl Responder {
         }) {
             Ok(parcel) => self.send(SlotKind::Reply, 0, Some(parcel)),
             Err(Packing::TooLarge { .. }) => self.send(SlotKind::Fail, Failure::TooLarge as u32, None),
-            Err(Packing::Full | Packing::Kernel(_)) => {
+            Err(Packing::Full | Packing::Beyond { .. } | Packing::Kernel(_)) => {
                 self.send(SlotKind::Fail, Failure::Memory as u32, None)
             }
             Err(Packing::Archive(_)) => self.send(SlotKind::Fail, Failure::Archive as u32, None),

@@ -9,7 +9,7 @@ use crate::{
     shm::{
         descriptor::Inline,
         layout::INLINE_BYTES,
-        pool::{Pool, PoolError},
+        pool::{Buffer, Pool, PoolError},
     },
 };
 
@@ -18,6 +18,8 @@ use crate::{
 pub(crate) enum Packing {
     TooLarge { bytes: usize, limit: usize },
     Full,
+    /// More than the pool can ever hold; it has so many bytes for it.
+    Beyond { bytes: usize, left: u64 },
     Kernel(ResourceError),
     Archive(String),
 }
@@ -25,6 +27,15 @@ pub(crate) enum Packing {
 thread_local! {
     /// The size of the last message without a bound: a guess for the next one.
     static LAST_SIZE: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A buffer of at least `bytes`.
+pub(crate) fn buffer(pool: &Arc<Pool>, bytes: usize) -> Result<Buffer, Packing> {
+    pool.take(bytes).map_err(|error| match error {
+        PoolError::Full => Packing::Full,
+        PoolError::TooLarge { left } => Packing::Beyond { bytes, left },
+        PoolError::Kernel(error) => Packing::Kernel(error),
+    })
 }
 
 /// Archives `value`; `warm` is called with the size before memory is taken from the pool.
@@ -53,10 +64,7 @@ pub(crate) fn pack<T: ShmRoot>(
     let mut bytes = bound.unwrap_or_else(|| LAST_SIZE.get()).min(limit);
     warm(bytes);
     for _ in 0..2 {
-        let mut buffer = pool.take(bytes).map_err(|error| match error {
-            PoolError::Full => Packing::Full,
-            PoolError::Kernel(error) => Packing::Kernel(error),
-        })?;
+        let mut buffer = buffer(pool, bytes)?;
         let room = buffer.bytes_mut();
         let room_bytes = room.len();
         match archive_into(value, room) {

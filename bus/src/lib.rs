@@ -46,7 +46,9 @@ pub use {
 /// What most programs need. It shares no name with `actix::prelude`.
 #[cfg(not(loom))]
 pub mod prelude {
-    pub use crate::{Address, Bulk, Bus, Config, OnPanic, Presence, Received, ShmMessage, ShmType, Spin, Trust};
+    pub use crate::{
+        Address, Bulk, Bus, Config, OnPanic, Presence, Received, ShmMessage, ShmType, Spin, Trust,
+    };
 }
 
 /// What the derive macros refer to. Not part of the public interface.

@@ -222,7 +222,10 @@ fn bulk(derive: Derive, fields: &Fields, errors: &mut Errors) {
     }
     bulks.next();
     for field in bulks {
-        errors.at(&field.ty, "a message has at most one `Bulk`; use `Vec<u8>` for other bytes");
+        errors.at(
+            &field.ty,
+            "a message has at most one `Bulk`; use `Vec<u8>` for other bytes",
+        );
     }
 }
 

@@ -78,6 +78,8 @@ impl<'a, M: ShmMessage, P: Protocol> Loan<'a, M, P> {
     ///
     /// # Errors
     /// [`Unsent`] has the reason, [`SendError::Full`] for example, and the loan with its payload.
+    // A box for it would allocate just when a sender is short of memory.
+    #[allow(clippy::result_large_err)]
     pub fn try_send<At>(self, make: impl FnOnce(Bulk) -> M) -> Result<(), Unsent<'a, M, P>>
     where
         P: Accepts<M, At>,
@@ -150,12 +152,20 @@ impl<M, P> fmt::Debug for Loan<'_, M, P> {
 }
 
 /// A loan that [`Loan::try_send`] did not send.
-#[derive(Debug)]
 pub struct Unsent<'a, M, P = M> {
     /// Why not.
     pub error: SendError,
     /// The loan, with its payload.
     pub loan: Loan<'a, M, P>,
+}
+
+impl<M, P> fmt::Debug for Unsent<'_, M, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unsent")
+            .field("error", &self.error)
+            .field("loan", &self.loan)
+            .finish()
+    }
 }
 
 impl<M, P> fmt::Display for Unsent<'_, M, P> {
@@ -215,8 +225,13 @@ impl<'a, M: ShmMessage, P: Protocol> Future for OpenLoan<'a, M, P> {
 
 /// The future of [`Loan::send`].
 #[must_use = "futures do nothing unless awaited"]
-#[derive(Debug)]
 pub struct SendLoan<'a, M>(session::tell::Tell<'a, Filled<M>>);
+
+impl<M> fmt::Debug for SendLoan<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SendLoan")
+    }
+}
 
 impl<M: ShmMessage> Future for SendLoan<'_, M> {
     type Output = Result<(), SendError>;
@@ -228,7 +243,6 @@ impl<M: ShmMessage> Future for SendLoan<'_, M> {
 
 /// The future of [`Loan::ask`]. The message is sent at the first poll.
 #[must_use = "futures do nothing unless awaited"]
-#[derive(Debug)]
 pub struct AskLoan<'a, M: ShmMessage>(session::ask::Ask<'a, Filled<M>, M::Reply>);
 
 impl<M: ShmMessage> AskLoan<'_, M> {
@@ -236,6 +250,12 @@ impl<M: ShmMessage> AskLoan<'_, M> {
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.0.set_deadline(deadline);
         self
+    }
+}
+
+impl<M: ShmMessage> fmt::Debug for AskLoan<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AskLoan")
     }
 }
 

@@ -50,8 +50,8 @@ mod tests;
 
 pub(crate) use archive::{ArchiveError, archive_behind, archive_into};
 pub use archive::{Archiver, Sink};
-pub use bulk::{ArchivedBulk, Bulk, BulkResolver};
 pub(crate) use bulk::Mark;
+pub use bulk::{ArchivedBulk, Bulk, BulkResolver};
 pub use check::CheckError;
 pub use received::Received;
 pub use traits::{Archivable, ShmMessage, ShmRoot, ShmType};

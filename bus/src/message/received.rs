@@ -75,6 +75,42 @@ impl<T: ShmRoot> Received<T> {
             .unwrap_or_else(|error| panic!("a checked archive cannot be decoded: {error}"))
     }
 
+    /// A part of the message as [`bytes::Bytes`], without a copy: the message is released when the last of them
+    /// that shares it is dropped.
+    ///
+    /// ```
+    /// use shmbus::{Bulk, ShmMessage, message::Received};
+    ///
+    /// #[derive(ShmMessage)]
+    /// struct Frame {
+    ///     seq: u64,
+    ///     data: Bulk,
+    /// }
+    ///
+    /// let frame = Frame { seq: 1, data: vec![7; 64].into() };
+    /// let pixels = Received::local(&frame).into_bytes(|frame| &frame.data);
+    /// let first = pixels.slice(..16); // neither is this a copy
+    /// drop(pixels);
+    /// assert_eq!(first, [7; 16][..]);
+    /// # let _ = frame.seq;
+    /// ```
+    #[cfg(feature = "bytes")]
+    #[must_use]
+    pub fn into_bytes<F>(self, part: F) -> bytes::Bytes
+    where
+        F: Fn(&T::Archived) -> &[u8] + Send + 'static,
+    {
+        struct Part<T: ShmRoot, F>(Received<T>, F);
+
+        impl<T: ShmRoot, F: Fn(&T::Archived) -> &[u8]> AsRef<[u8]> for Part<T, F> {
+            fn as_ref(&self) -> &[u8] {
+                (self.1)(&self.0)
+            }
+        }
+
+        bytes::Bytes::from_owner(Part(self, part))
+    }
+
     fn archived(&self) -> &T::Archived {
         let bytes = self.lease.bytes();
         // SAFETY: `new` saw that these bytes hold a root at their end and that it is aligned; an inline

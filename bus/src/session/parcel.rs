@@ -16,10 +16,16 @@ use crate::{
 /// Why a value could not be packed.
 #[derive(Debug)]
 pub(crate) enum Packing {
-    TooLarge { bytes: usize, limit: usize },
+    TooLarge {
+        bytes: usize,
+        limit: usize,
+    },
     Full,
     /// More than the pool can ever hold; it has so many bytes for it.
-    Beyond { bytes: usize, left: u64 },
+    Beyond {
+        bytes: usize,
+        left: u64,
+    },
     Kernel(ResourceError),
     Archive(String),
 }

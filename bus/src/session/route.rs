@@ -301,9 +301,8 @@ impl Route {
         if self.link.is_lost() {
             return Err(self.refusal(NoSend::Lost));
         }
-        let lend = |()| {
-            Lent::take::<T>(len, self.memory(), |bytes| self.link.warm(bytes)).map_err(|why| ((), why))
-        };
+        let lend =
+            |()| Lent::take::<T>(len, self.memory(), |bytes| self.link.warm(bytes)).map_err(|why| ((), why));
         self.with_memory((), lend).map_err(|((), error)| error)
     }
 

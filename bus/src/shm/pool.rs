@@ -308,13 +308,19 @@ mod tests {
         drop(large);
         assert_eq!(pool.usage(), (0, 0, 0));
         let left = 64 << 20;
-        assert!(matches!(pool.take(left + 1), Err(PoolError::TooLarge { left: 0x400_0000 })));
+        assert!(matches!(
+            pool.take(left + 1),
+            Err(PoolError::TooLarge { left: 0x400_0000 })
+        ));
         let all = pool.take(left).unwrap();
         assert!(matches!(pool.take(left), Err(PoolError::Full)));
         drop(all);
         // What the pool keeps for smaller buffers is no longer there for large ones.
         drop(pool.take(1).unwrap());
-        assert!(matches!(pool.take(left), Err(PoolError::TooLarge { left: 0x380_0000 })));
+        assert!(matches!(
+            pool.take(left),
+            Err(PoolError::TooLarge { left: 0x380_0000 })
+        ));
     }
 
     #[test]

@@ -111,12 +111,30 @@ pub fn answers(mut stage: Stage) {
     std::panic::set_hook(Box::new(|_| ()));
     system(async move {
         let bus = stage.config("answers").join().await.expect("join");
-        let policy = if stage.arg(0) == "stop" { OnPanic::Stop } else { OnPanic::Continue };
+        let policy = if stage.arg(0) == "stop" {
+            OnPanic::Stop
+        } else {
+            OnPanic::Continue
+        };
         let bind = bus.bind("answers", Answers { sum: 0 }).on_panic(policy);
-        let bind = bind.handles::<Nothing>().handles::<Plain>().handles::<Truth>().handles::<Wrapped>();
-        let bind = bind.handles::<Fallible>().handles::<Perhaps>().handles::<Many>().handles::<Future>();
-        let bind = bind.handles::<FallibleFuture>().handles::<ActFuture>().handles::<Atomic>();
-        let bind = bind.handles::<PanicInFuture>().handles::<PanicInActFuture>().handles::<StopNow>();
+        let bind = bind
+            .handles::<Nothing>()
+            .handles::<Plain>()
+            .handles::<Truth>()
+            .handles::<Wrapped>();
+        let bind = bind
+            .handles::<Fallible>()
+            .handles::<Perhaps>()
+            .handles::<Many>()
+            .handles::<Future>();
+        let bind = bind
+            .handles::<FallibleFuture>()
+            .handles::<ActFuture>()
+            .handles::<Atomic>();
+        let bind = bind
+            .handles::<PanicInFuture>()
+            .handles::<PanicInActFuture>()
+            .handles::<StopNow>();
         bind.start().await.expect("bind");
         stage.say("ready");
         loop {
@@ -135,23 +153,47 @@ fn every_actix_response_type_answers() {
     system(async {
         server.expect("ready").await;
         let bus = place.config("client").join().await.unwrap();
-        let one = bus.address::<(Nothing, Plain, Truth, Wrapped, Fallible, Perhaps, Many)>("answers").await.unwrap();
-        let two = bus.address::<(Future, FallibleFuture, ActFuture, Atomic)>("answers").await.unwrap();
+        let one = bus
+            .address::<(Nothing, Plain, Truth, Wrapped, Fallible, Perhaps, Many)>("answers")
+            .await
+            .unwrap();
+        let two = bus
+            .address::<(Future, FallibleFuture, ActFuture, Atomic)>("answers")
+            .await
+            .unwrap();
         one.ask(&Nothing { n: 1 }).await.unwrap();
         assert_eq!(one.ask(&Plain { n: 1 }).await.unwrap().to_native(), 2);
         assert!(*one.ask(&Truth { n: 1 }).await.unwrap());
         assert!(!*one.ask(&Truth { n: 0 }).await.unwrap());
         assert_eq!(one.ask(&Wrapped { n: 0 }).await.unwrap().as_str(), "");
-        assert_eq!(one.ask(&Wrapped { n: 500 }).await.unwrap().as_str(), "x".repeat(500));
+        assert_eq!(
+            one.ask(&Wrapped { n: 500 }).await.unwrap().as_str(),
+            "x".repeat(500)
+        );
         assert_eq!(one.ask(&Fallible { n: 1 }).await.unwrap().to_owned(), Ok(0));
-        assert_eq!(one.ask(&Fallible { n: 0 }).await.unwrap().to_owned(), Err("zero".into()));
+        assert_eq!(
+            one.ask(&Fallible { n: 0 }).await.unwrap().to_owned(),
+            Err("zero".into())
+        );
         assert_eq!(one.ask(&Perhaps { n: 1 }).await.unwrap().to_owned(), Some(0));
         assert_eq!(one.ask(&Perhaps { n: 0 }).await.unwrap().to_owned(), None);
-        assert_eq!(one.ask(&Many { n: 0 }).await.unwrap().to_owned(), Vec::<u64>::new());
-        assert_eq!(one.ask(&Many { n: 300 }).await.unwrap().to_owned(), (0..300).collect::<Vec<_>>());
+        assert_eq!(
+            one.ask(&Many { n: 0 }).await.unwrap().to_owned(),
+            Vec::<u64>::new()
+        );
+        assert_eq!(
+            one.ask(&Many { n: 300 }).await.unwrap().to_owned(),
+            (0..300).collect::<Vec<_>>()
+        );
         assert_eq!(two.ask(&Future { n: 4 }).await.unwrap().to_native(), 8);
-        assert_eq!(two.ask(&FallibleFuture { n: 0 }).await.unwrap().to_owned(), Err(7));
-        assert_eq!(two.ask(&FallibleFuture { n: 2 }).await.unwrap().to_owned(), Ok("yy".into()));
+        assert_eq!(
+            two.ask(&FallibleFuture { n: 0 }).await.unwrap().to_owned(),
+            Err(7)
+        );
+        assert_eq!(
+            two.ask(&FallibleFuture { n: 2 }).await.unwrap().to_owned(),
+            Ok("yy".into())
+        );
         assert_eq!(two.ask(&ActFuture { n: 10 }).await.unwrap().to_native(), 11);
         assert_eq!(two.ask(&Atomic { n: 10 }).await.unwrap().to_native(), 21);
         // All of them as tells too: nobody is answered, nothing is kept.
@@ -177,7 +219,10 @@ fn an_atomic_response_holds_back_the_messages_behind_it() {
             answers.tell(&Atomic { n: 1 }).await.unwrap();
             answers.tell(&Nothing { n: 1 }).await.unwrap();
             if n % 50 == 0 {
-                assert_eq!(answers.ask(&Plain { n: 0 }).await.unwrap().to_native(), 2 * (n + 1));
+                assert_eq!(
+                    answers.ask(&Plain { n: 0 }).await.unwrap().to_native(),
+                    2 * (n + 1)
+                );
             }
         }
         assert_eq!(answers.ask(&Plain { n: 0 }).await.unwrap().to_native(), 400);
@@ -191,7 +236,10 @@ fn after_a_panic_the_actor_goes_on_where_that_is_the_policy() {
     system(async {
         server.expect("ready").await;
         let bus = place.config("client").join().await.unwrap();
-        let answers = bus.address::<(PanicInFuture, PanicInActFuture, Plain)>("answers").await.unwrap();
+        let answers = bus
+            .address::<(PanicInFuture, PanicInActFuture, Plain)>("answers")
+            .await
+            .unwrap();
         let name = || "answers".to_owned();
         for n in 0..3 {
             let failed = answers.ask(&PanicInFuture { n }).await.map(|_| ());
@@ -229,15 +277,25 @@ fn after_a_panic_the_actor_stops_where_that_is_the_policy() {
             let mut server = place.spawn("responses::answers", &["stop"]);
             server.expect("ready").await;
             assert_eq!(soon("up", watch.next()).await, Some(Presence::Up));
-            let answers = bus.address::<(PanicInFuture, PanicInActFuture, Plain)>("answers").await.unwrap();
+            let answers = bus
+                .address::<(PanicInFuture, PanicInActFuture, Plain)>("answers")
+                .await
+                .unwrap();
             let failed = if what == "future" {
                 answers.ask(&PanicInFuture { n: 1 }).await.map(|_| ())
             } else {
                 answers.ask(&PanicInActFuture { n: 1 }).await.map(|_| ())
             };
-            assert_eq!(failed, Err(AskError::HandlerPanicked { name: "answers".into() }));
+            assert_eq!(
+                failed,
+                Err(AskError::HandlerPanicked {
+                    name: "answers".into()
+                })
+            );
             assert_eq!(soon("down", watch.next()).await, Some(Presence::Down));
-            assert!(stopped(answers.ask(&Plain { n: 1 }).await.map(|_| ()).unwrap_err()));
+            assert!(stopped(
+                answers.ask(&Plain { n: 1 }).await.map(|_| ()).unwrap_err()
+            ));
             settled(&bus).await;
             bus.leave().await;
         });
@@ -246,7 +304,10 @@ fn after_a_panic_the_actor_stops_where_that_is_the_policy() {
 
 fn stopped(error: AskError) -> bool {
     use shmbus::error::SendError;
-    matches!(error, AskError::Stopped { .. } | AskError::Send(SendError::Stopped { .. }))
+    matches!(
+        error,
+        AskError::Stopped { .. } | AskError::Send(SendError::Stopped { .. })
+    )
 }
 
 #[test]
@@ -296,7 +357,9 @@ fn an_actor_may_answer_and_stop() {
         let bus = place.config("client").join().await.unwrap();
         let answers = bus.address::<(StopNow, Plain)>("answers").await.unwrap();
         assert_eq!(answers.ask(&StopNow { n: 5 }).await.unwrap().to_native(), 5);
-        assert!(stopped(answers.ask(&Plain { n: 1 }).await.map(|_| ()).unwrap_err()));
+        assert!(stopped(
+            answers.ask(&Plain { n: 1 }).await.map(|_| ()).unwrap_err()
+        ));
         settled(&bus).await;
     });
 }

@@ -58,13 +58,21 @@ pub struct Later {
 pub struct Panic;
 
 pub fn digest(seq: u64, data: &[u8]) -> Digest {
-    let sum = data.iter().fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
-    Digest { seq, len: data.len() as u64, sum }
+    let sum = data.iter().fold(0u64, |sum, byte| {
+        sum.wrapping_mul(31).wrapping_add(u64::from(*byte))
+    });
+    Digest {
+        seq,
+        len: data.len() as u64,
+        sum,
+    }
 }
 
 /// Bytes that differ by place and by `seed`.
 pub fn bytes(seed: u64, len: usize) -> Vec<u8> {
-    (0..len as u64).map(|at| (at.wrapping_mul(31) ^ seed ^ (at >> 8)) as u8).collect()
+    (0..len as u64)
+        .map(|at| (at.wrapping_mul(31) ^ seed ^ (at >> 8)) as u8)
+        .collect()
 }
 
 #[derive(Default)]
@@ -86,7 +94,11 @@ impl Actor for Service {
 impl Handler<Received<Note>> for Service {
     type Result = ();
     fn handle(&mut self, note: Received<Note>, _: &mut Context<Self>) {
-        self.seen.lock().unwrap().notes.push((note.from.to_native(), note.seq.to_native()));
+        self.seen
+            .lock()
+            .unwrap()
+            .notes
+            .push((note.from.to_native(), note.seq.to_native()));
     }
 }
 
@@ -134,7 +146,9 @@ impl Handler<Received<Panic>> for Service {
 
 /// Applies `setting=value` to a node's settings.
 pub fn set(config: Config, setting: &str) -> Config {
-    let Some((key, value)) = setting.split_once('=') else { return config };
+    let Some((key, value)) = setting.split_once('=') else {
+        return config;
+    };
     let number = || value.parse::<u64>().expect("a number");
     match key {
         "window" => config.window(number() as u32),
@@ -154,15 +168,30 @@ pub fn service(mut stage: Stage) {
         std::panic::set_hook(Box::new(|_| ()));
     }
     system(async move {
-        let config = stage.args.iter().fold(stage.config(stage.arg(0)), |config, arg| set(config, arg));
-        let on_panic =
-            if stage.args.iter().any(|arg| arg == "continue") { OnPanic::Continue } else { OnPanic::Stop };
+        let config = stage
+            .args
+            .iter()
+            .fold(stage.config(stage.arg(0)), |config, arg| set(config, arg));
+        let on_panic = if stage.args.iter().any(|arg| arg == "continue") {
+            OnPanic::Continue
+        } else {
+            OnPanic::Stop
+        };
         let bus = config.join().await.expect("join");
         let seen = Arc::new(Mutex::new(Seen::default()));
         let permits = Arc::new(Semaphore::new(0));
-        let actor = || Service { seen: seen.clone(), permits: permits.clone() };
+        let actor = || Service {
+            seen: seen.clone(),
+            permits: permits.clone(),
+        };
         let _second = match stage.args.iter().any(|arg| arg == "second") {
-            true => Some(bus.bind("second", actor()).handles::<Ping>().start().await.expect("bind")),
+            true => Some(
+                bus.bind("second", actor())
+                    .handles::<Ping>()
+                    .start()
+                    .await
+                    .expect("bind"),
+            ),
             false => None,
         };
         let bound = bus
@@ -192,15 +221,18 @@ pub fn service(mut stage: Stage) {
                 }
                 "read" => {
                     let seen = seen.lock().unwrap();
-                    let good = |keep: &Received<Keep>| {
-                        *keep.data == *bytes(keep.seq.to_native(), keep.data.len())
-                    };
+                    let good =
+                        |keep: &Received<Keep>| *keep.data == *bytes(keep.seq.to_native(), keep.data.len());
                     stage.say(seen.kept.iter().filter(|keep| good(keep)).count());
                 }
                 "permit" => permits.add_permits(number()),
                 "log" => {
                     let seen = seen.lock().unwrap();
-                    let log: Vec<_> = seen.notes.iter().map(|(from, seq)| format!("{from}:{seq}")).collect();
+                    let log: Vec<_> = seen
+                        .notes
+                        .iter()
+                        .map(|(from, seq)| format!("{from}:{seq}"))
+                        .collect();
                     stage.say(log.join(" "));
                 }
                 "stats" => stage.say(stats(&bus.stats())),
@@ -229,7 +261,10 @@ pub fn service(mut stage: Stage) {
 /// All counts, as `name=value`.
 fn stats(stats: &Stats) -> String {
     let text = format!("{stats:?}");
-    text.trim_start_matches("Stats { ").trim_end_matches(" }").replace(": ", "=").replace(", ", " ")
+    text.trim_start_matches("Stats { ")
+        .trim_end_matches(" }")
+        .replace(": ", "=")
+        .replace(", ", " ")
 }
 
 /// Starts a [`service`] and waits until it is bound.
@@ -243,8 +278,13 @@ impl Child {
     /// A number of its `Bus::stats`.
     pub async fn stat(&mut self, name: &str) -> u64 {
         let stats = self.ask("stats").await;
-        let value = stats.split(' ').find_map(|stat| stat.strip_prefix(name)?.strip_prefix('='));
-        value.unwrap_or_else(|| panic!("no {name} in {stats}")).parse().expect("a number")
+        let value = stats
+            .split(' ')
+            .find_map(|stat| stat.strip_prefix(name)?.strip_prefix('='));
+        value
+            .unwrap_or_else(|| panic!("no {name} in {stats}"))
+            .parse()
+            .expect("a number")
     }
 
     /// Messages it has logged.
@@ -264,7 +304,10 @@ impl Child {
             let (from, seq) = entry.split_once(':').expect("from:seq");
             (from.parse().expect("a number"), seq.parse().expect("a number"))
         };
-        log.split(' ').filter(|entry| !entry.is_empty()).map(entry).collect()
+        log.split(' ')
+            .filter(|entry| !entry.is_empty())
+            .map(entry)
+            .collect()
     }
 
     /// Waits until it keeps so many messages.
@@ -277,7 +320,12 @@ impl Child {
 pub async fn settled(bus: &Bus) {
     let idle = || {
         let stats = bus.stats();
-        (stats.open_asks, stats.pool_buffers, stats.pool_used_bytes, stats.unreleased) == (0, 0, 0, 0)
+        (
+            stats.open_asks,
+            stats.pool_buffers,
+            stats.pool_used_bytes,
+            stats.unreleased,
+        ) == (0, 0, 0, 0)
     };
     eventually("asks, buffers and messages are released", idle).await;
 }

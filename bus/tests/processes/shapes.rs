@@ -26,7 +26,11 @@ enum Shape {
     Unit,
     Text(String),
     Texts(Vec<String>),
-    Nested { name: String, inner: Box<Shape>, all: Vec<Shape> },
+    Nested {
+        name: String,
+        inner: Box<Shape>,
+        all: Vec<Shape>,
+    },
     Maybe(Option<String>, Option<Box<Shape>>),
     Outcome(Result<u8, String>),
     Tuple((u8, f64, char), [Point; 2]),
@@ -75,7 +79,10 @@ pub fn echo(mut stage: Stage) {
     system(async move {
         let bus = stage.config("echo").join().await.expect("join");
         let actor = bus.bind("echo", Echo).handles::<Empty>().handles::<Small>();
-        let actor = actor.handles::<Shape>().handles::<Bytes>().handles::<Carry<u64>>();
+        let actor = actor
+            .handles::<Shape>()
+            .handles::<Bytes>()
+            .handles::<Carry<u64>>();
         actor.start().await.expect("bind");
         stage.say("ready");
         stage.wait().await;
@@ -84,7 +91,13 @@ pub fn echo(mut stage: Stage) {
 
 fn shapes() -> Vec<Shape> {
     let text = |len| Shape::Text("tschüß ".repeat(len));
-    let points = [Point { x: 1.5, y: -0.0 }, Point { x: f64::MAX, y: f64::MIN_POSITIVE }];
+    let points = [
+        Point { x: 1.5, y: -0.0 },
+        Point {
+            x: f64::MAX,
+            y: f64::MIN_POSITIVE,
+        },
+    ];
     let nested = Shape::Nested {
         name: "outer".into(),
         inner: Box::new(Shape::Maybe(Some("in".into()), Some(Box::new(Shape::Unit)))),
@@ -120,16 +133,24 @@ fn messages_of_every_shape_come_back_as_they_were() {
     system(async {
         server.expect("ready").await;
         let bus = place.config("client").join().await.unwrap();
-        let echo = bus.address::<(Empty, Small, Shape, Bytes, Carry<u64>)>("echo").await.unwrap();
+        let echo = bus
+            .address::<(Empty, Small, Shape, Bytes, Carry<u64>)>("echo")
+            .await
+            .unwrap();
         assert_eq!(echo.ask(&Empty).await.unwrap().to_owned(), Empty);
-        for small in [Small(0, 0, None, [0; 3], false), Small(255, -1, Some(9), [1, 2, u16::MAX], true)] {
+        for small in [
+            Small(0, 0, None, [0; 3], false),
+            Small(255, -1, Some(9), [1, 2, u16::MAX], true),
+        ] {
             assert_eq!(echo.ask(&small).await.unwrap().to_owned(), small);
         }
         for shape in shapes() {
             assert_eq!(echo.ask(&shape).await.unwrap().to_owned(), shape);
         }
         for count in [0, 1, 2, 1000] {
-            let carry = Carry { what: (0..count).collect() };
+            let carry = Carry {
+                what: (0..count).collect(),
+            };
             assert_eq!(echo.ask(&carry).await.unwrap().to_owned(), carry);
         }
         settled(&bus).await;

@@ -14,7 +14,10 @@ use crate::{
 };
 
 fn full(bound: Bound) -> Result<(), SendError> {
-    Err(SendError::Full { name: "actor".into(), bound })
+    Err(SendError::Full {
+        name: "actor".into(),
+        bound,
+    })
 }
 
 /// Tells until it is told that this is full. Returns how many went.
@@ -32,11 +35,18 @@ fn fill<M: ShmMessage>(address: &Address<M>, bound: Bound, mut message: impl FnM
 }
 
 fn keep(seq: u64) -> Keep {
-    Keep { seq, data: bytes(seq, 200) }
+    Keep {
+        seq,
+        data: bytes(seq, 200),
+    }
 }
 
 fn ordered(log: &[(u32, u64)], from: u32) {
-    let of_one: Vec<u64> = log.iter().filter(|entry| entry.0 == from).map(|entry| entry.1).collect();
+    let of_one: Vec<u64> = log
+        .iter()
+        .filter(|entry| entry.0 == from)
+        .map(|entry| entry.1)
+        .collect();
     assert!(of_one.is_sorted(), "out of order: {of_one:?}");
 }
 
@@ -56,7 +66,11 @@ fn each_senders_messages_arrive_in_order_and_none_is_lost() {
                 let own = bus.address::<(Ping, Note)>("actor").await.unwrap();
                 for seq in 0..EACH {
                     let note = Note { from, seq };
-                    let sent = if seq % 3 == 0 { common.tell(&note).await } else { own.tell(&note).await };
+                    let sent = if seq % 3 == 0 {
+                        common.tell(&note).await
+                    } else {
+                        own.tell(&note).await
+                    };
                     sent.unwrap();
                 }
             })
@@ -89,7 +103,13 @@ fn messages_of_several_types_keep_their_order() {
                     51 => (4 << 20) + 1,
                     n => (n * n) as usize,
                 };
-                actor.tell(&Blob { seq, data: bytes(seq, len) }).await.unwrap();
+                actor
+                    .tell(&Blob {
+                        seq,
+                        data: bytes(seq, len),
+                    })
+                    .await
+                    .unwrap();
             }
         }
         server.until_count(500).await;
@@ -167,7 +187,13 @@ fn a_slow_actor_holds_up_nobody_elses_mailbox_on_its_thread() {
         }
         assert_eq!(slow.try_tell(&keep(4)), full(Bound::Window));
         for n in 0..1000 {
-            assert_eq!(soon("an answer", other.ask(&Ping { n })).await.unwrap().to_native(), n + 1);
+            assert_eq!(
+                soon("an answer", other.ask(&Ping { n }))
+                    .await
+                    .unwrap()
+                    .to_native(),
+                n + 1
+            );
         }
         let late = slow.ask(&Ping { n: 0 }).deadline(Duration::from_millis(20)).await;
         assert!(matches!(late, Err(AskError::Deadline { .. })), "{late:?}");
@@ -210,7 +236,13 @@ fn a_stopped_process_fills_its_own_queue_only_and_then_gets_everything_in_order(
             })
         };
         for n in 0..200 {
-            assert_eq!(soon("an answer", other.ask(&Ping { n })).await.unwrap().to_native(), n + 1);
+            assert_eq!(
+                soon("an answer", other.ask(&Ping { n }))
+                    .await
+                    .unwrap()
+                    .to_native(),
+                n + 1
+            );
         }
         assert!(!waiting.is_finished() && !waiting_few.is_finished());
         frozen.thaw();
@@ -232,9 +264,15 @@ fn a_pool_at_its_limit_says_so_and_a_waiting_tell_goes_when_there_is_memory() {
         system(async {
             let mut server = start(&place, &["server", "actor"]).await;
             let _second = start(&place, &["second", "echo"]).await;
-            let bus = set(set(place.config("client"), spin), "pool=4194304").join().await.unwrap();
+            let bus = set(set(place.config("client"), spin), "pool=4194304")
+                .join()
+                .await
+                .unwrap();
             let actor = bus.address::<Keep>("actor").await.unwrap();
-            let big = |seq| Keep { seq, data: bytes(seq, 900_000) };
+            let big = |seq| Keep {
+                seq,
+                data: bytes(seq, 900_000),
+            };
             assert_eq!(fill(&actor, Bound::Pool, big), 4);
             server.until_kept(4).await;
             assert_eq!(bus.stats().pool_used_bytes, 4 << 20);
@@ -246,7 +284,12 @@ fn a_pool_at_its_limit_says_so_and_a_waiting_tell_goes_when_there_is_memory() {
             let tell = actor.clone();
             let tell = actix::spawn(async move { tell.tell(&big(4)).await });
             let ask = actix::spawn(async move {
-                echo.ask(&Blob { seq: 1, data: bytes(1, 1000) }).await.map(|reply| reply.len.to_native())
+                echo.ask(&Blob {
+                    seq: 1,
+                    data: bytes(1, 1000),
+                })
+                .await
+                .map(|reply| reply.len.to_native())
             });
             tokio::task::yield_now().await;
             assert!(!tell.is_finished() && !ask.is_finished());
@@ -268,8 +311,15 @@ fn messages_and_replies_above_the_limit_are_refused_by_name() {
         let mut server = start(&place, &["server", "actor", "message=4096"]).await;
         let bus = place.config("client").message_bytes(10_000).join().await.unwrap();
         let actor = bus.address::<(Keep, Later, Ping)>("actor").await.unwrap();
-        let large = Keep { seq: 0, data: vec![0; 10_000] };
-        let refused = SendError::TooLarge { name: "actor".into(), bytes: 10_016, limit: 10_000 };
+        let large = Keep {
+            seq: 0,
+            data: vec![0; 10_000],
+        };
+        let refused = SendError::TooLarge {
+            name: "actor".into(),
+            bytes: 10_016,
+            limit: 10_000,
+        };
         assert_eq!(actor.try_tell(&large), Err(refused.clone()));
         assert_eq!(actor.tell(&large).await, Err(refused));
         // The reply is over the replier's limit.
@@ -301,7 +351,10 @@ fn a_replier_without_memory_says_so() {
         assert!(failed.unwrap_err().to_string().contains("pool_bytes"));
         assert!(kept.iter().all(|reply| **reply == *bytes(0, 1_000_000)));
         kept.pop();
-        assert_eq!(actor.ask(&Later { bytes: 1_000_000 }).await.unwrap().len(), 1_000_000);
+        assert_eq!(
+            actor.ask(&Later { bytes: 1_000_000 }).await.unwrap().len(),
+            1_000_000
+        );
         drop(kept);
         let stats = server.stat("pool_buffers").await;
         assert!(stats <= 4, "{stats}");
@@ -315,11 +368,22 @@ fn asks_beyond_the_rings_size_wait_their_turn() {
     let place = Place::new();
     threads(async {
         let server = start(&place, &["server", "actor", "ring=16"]).await;
-        let bus = set(place.config("client"), "ring=16").spin(Spin::Never).join().await.unwrap();
+        let bus = set(place.config("client"), "ring=16")
+            .spin(Spin::Never)
+            .join()
+            .await
+            .unwrap();
         let actor = bus.address::<Later>("actor").await.unwrap();
         let asks = (0..200).map(|n| {
             let actor = actor.clone();
-            tokio::spawn(async move { actor.ask(&Later { bytes: n * 3 }).deadline(PATIENCE).await.unwrap().len() })
+            tokio::spawn(async move {
+                actor
+                    .ask(&Later { bytes: n * 3 })
+                    .deadline(PATIENCE)
+                    .await
+                    .unwrap()
+                    .len()
+            })
         });
         let asks: Vec<_> = asks.collect();
         eventually("all that have room are sent", || bus.stats().open_asks == 200).await;

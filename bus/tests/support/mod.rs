@@ -87,11 +87,13 @@ impl Stage {
 
     /// Like [`hear`](Self::hear), and lets nothing else run on this thread meanwhile.
     pub fn hear_blocking(&mut self) -> String {
-        futures_util::FutureExt::now_or_never(self.line.next()).flatten().unwrap_or_else(|| {
-            std::thread::scope(|scope| scope.spawn(|| self.line.lines.blocking_recv()).join())
-                .expect("no panic")
-                .unwrap_or_else(|| std::process::exit(0))
-        })
+        futures_util::FutureExt::now_or_never(self.line.next())
+            .flatten()
+            .unwrap_or_else(|| {
+                std::thread::scope(|scope| scope.spawn(|| self.line.lines.blocking_recv()).join())
+                    .expect("no panic")
+                    .unwrap_or_else(|| std::process::exit(0))
+            })
     }
 
     /// Waits until the test ends this process.
@@ -107,17 +109,24 @@ impl Stage {
     }
 
     pub fn arg(&self, index: usize) -> &str {
-        self.args.get(index).unwrap_or_else(|| panic!("role argument {index} is missing"))
+        self.args
+            .get(index)
+            .unwrap_or_else(|| panic!("role argument {index} is missing"))
     }
 
     pub fn number(&self, index: usize) -> u64 {
-        self.arg(index).parse().unwrap_or_else(|_| panic!("role argument {index} is no number"))
+        self.arg(index)
+            .parse()
+            .unwrap_or_else(|_| panic!("role argument {index} is no number"))
     }
 }
 
 /// No deadline that a loaded machine might miss.
 fn patient(config: Config) -> Config {
-    config.ask_deadline(PATIENCE).lookup_deadline(PATIENCE).handshake_deadline(PATIENCE / 3)
+    config
+        .ask_deadline(PATIENCE)
+        .lookup_deadline(PATIENCE)
+        .handshake_deadline(PATIENCE / 3)
 }
 
 /// A role: runs in a process of its own.
@@ -126,10 +135,20 @@ pub type Role = fn(Stage);
 /// Runs the role that this process was started for, if it was started for one.
 pub fn play(roles: &[(&str, Role)]) {
     let Ok(wanted) = std::env::var(ROLE) else { return };
-    let (_, role) = roles.iter().find(|(name, _)| *name == wanted).unwrap_or_else(|| panic!("no role {wanted}"));
+    let (_, role) = roles
+        .iter()
+        .find(|(name, _)| *name == wanted)
+        .unwrap_or_else(|| panic!("no role {wanted}"));
     let args = std::env::var(ARGS).unwrap_or_default();
-    let args = args.split('\x1f').filter(|arg| !arg.is_empty()).map(str::to_owned).collect();
-    let stdin = std::io::stdin().as_fd().try_clone_to_owned().expect("a descriptor for the line");
+    let args = args
+        .split('\x1f')
+        .filter(|arg| !arg.is_empty())
+        .map(str::to_owned)
+        .collect();
+    let stdin = std::io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .expect("a descriptor for the line");
     // A role never outlives its test.
     let line = Line::new(UnixStream::from(stdin), || std::process::exit(0));
     role(Stage { args, line });
@@ -209,7 +228,10 @@ impl Child {
             if heard == answer {
                 return;
             }
-            assert!(Instant::now() < deadline, "`{say}` still says {heard}, not {answer}, after {PATIENCE:?}");
+            assert!(
+                Instant::now() < deadline,
+                "`{say}` still says {heard}, not {answer}, after {PATIENCE:?}"
+            );
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -236,7 +258,8 @@ impl Child {
         let stat = format!("/proc/{}/stat", self.pid());
         let stopped = || {
             let stat = std::fs::read_to_string(&stat).unwrap_or_default();
-            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+            stat.rsplit_once(") ")
+                .is_some_and(|(_, rest)| rest.starts_with('T'))
         };
         eventually("the process stops", stopped).await;
     }
@@ -259,7 +282,9 @@ pub struct Place {
 
 impl Place {
     pub fn new() -> Self {
-        Self { dir: tempfile::tempdir().expect("a temporary directory") }
+        Self {
+            dir: tempfile::tempdir().expect("a temporary directory"),
+        }
     }
 
     pub fn dir(&self) -> &Path {
@@ -292,7 +317,11 @@ impl Place {
             .stdout(Stdio::null())
             .spawn()
             .expect("a child process");
-        Child { name: format!("{role} {args:?}"), process, line: Line::new(ours, || {}) }
+        Child {
+            name: format!("{role} {args:?}"),
+            process,
+            line: Line::new(ours, || {}),
+        }
     }
 }
 

@@ -252,7 +252,11 @@ pub struct Builder {
 
 impl Builder {
     /// Adds `T` once, with the parts that `kind` names.
-    pub fn define<T: Archive + 'static>(&mut self, name: &str, kind: impl FnOnce(&mut Builder) -> Kind) -> TypeRef {
+    pub fn define<T: Archive + 'static>(
+        &mut self,
+        name: &str,
+        kind: impl FnOnce(&mut Builder) -> Kind,
+    ) -> TypeRef {
         if let Some(known) = self.known.get(&TypeId::of::<T>()) {
             return *known;
         }

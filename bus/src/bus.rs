@@ -9,7 +9,9 @@ use crate::{
     config::Config,
     error::JoinError,
     session::node::Node,
+    message::ShmMessage,
     stats::Stats,
+    topic::{DeliverTo, OpenPublisher, OpenSubscriber},
 };
 
 /// A joined bus: this process's node. Cheap to clone, and usable from any thread.
@@ -101,6 +103,34 @@ impl Bus {
     /// Awaited, those of [`LookupError`](crate::error::LookupError).
     pub fn address<P: Protocol>(&self, name: impl Into<String>) -> OpenAddress<P> {
         OpenAddress::new(self.node.clone(), name.into())
+    }
+
+    /// Begins to publish a topic: dot-separated tokens of letters, digits, `-` and `_`. Any number of nodes
+    /// may publish one topic. Awaited, it has reached every subscriber that is known.
+    ///
+    /// # Errors
+    /// Awaited, those of [`TopicError`](crate::error::TopicError); a topic has one message type.
+    pub fn publisher<M: ShmMessage>(&self, topic: impl Into<String>) -> OpenPublisher<M> {
+        OpenPublisher::new(self.node.clone(), topic.into())
+    }
+
+    /// Subscribes to the topics that a pattern selects: a topic's name in which `*` stands for one token
+    /// and a last `>` for one or more. Awaited, every publisher that is known sends its messages here.
+    ///
+    /// # Errors
+    /// Awaited, those of [`TopicError`](crate::error::TopicError).
+    pub fn subscriber<M: ShmMessage>(&self, pattern: impl Into<String>) -> OpenSubscriber<M> {
+        OpenSubscriber::new(self.node.clone(), pattern.into())
+    }
+
+    /// Subscribes a running actor: `bus.subscribe("md.ticks.*", addr).start::<Tick>().await?`. The messages
+    /// go through its actix mailbox.
+    pub fn subscribe<A: Actor<Context = Context<A>>>(
+        &self,
+        pattern: impl Into<String>,
+        addr: Addr<A>,
+    ) -> DeliverTo<A> {
+        DeliverTo::new(self.node.clone(), pattern.into(), addr)
     }
 
     /// Watches whether somebody has a name.

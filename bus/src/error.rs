@@ -348,3 +348,52 @@ pub enum AskError {
         name: String,
     },
 }
+
+/// Why a topic could not be published or subscribed to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TopicError {
+    /// The topic's name or the pattern is not valid.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// Somebody publishes or subscribes to this topic with another type.
+    #[error("topic `{topic}` has other messages than `{message}` at node `{node}`: {difference}")]
+    Schema {
+        /// The topic or pattern of the other party.
+        topic: String,
+        /// The node of the other party.
+        node: String,
+        /// The message's stable name here.
+        message: String,
+        /// Which field differs, with both sides' types.
+        difference: String,
+    },
+    /// A publisher of a wanted topic did not answer in time.
+    #[error("not every publisher of `{pattern}` answered within {waited:?} (`Config::lookup_deadline`)")]
+    NotAttached {
+        /// The pattern.
+        pattern: String,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// A setting of the subscription is out of range.
+    #[error("subscription to `{pattern}`: {problem}")]
+    Setting {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong, and what it must be.
+        problem: &'static str,
+    },
+    /// A port can hold no more mailboxes and subscriptions.
+    #[error("this port holds {limit} mailboxes and subscriptions; raise `Config::mailboxes`")]
+    TooMany {
+        /// The limit in force.
+        limit: usize,
+    },
+    /// A kernel object could not be made.
+    #[error(transparent)]
+    Resource(#[from] ResourceError),
+    /// The bus was left.
+    #[error("the bus was left")]
+    Closed,
+}

@@ -29,6 +29,8 @@ pub mod message;
 mod session;
 #[cfg(not(loom))]
 mod stats;
+#[cfg(not(loom))]
+mod topic;
 
 #[cfg(not(loom))]
 pub use {
@@ -38,16 +40,21 @@ pub use {
     },
     bus::Bus,
     config::{Config, Spin},
-    message::{Bulk, Received, ShmMessage, ShmType, Trust},
+    message::{Bulk, Origin, Received, ShmMessage, ShmType, Trust},
     shmbus_macros::{ShmMessage, ShmType},
     stats::Stats,
+    topic::{
+        DeliverTo, Delivered, Lost, OpenPublisher, OpenSubscriber, Publish, Publisher, Subscriber, TopicStats,
+        WhenFull,
+    },
 };
 
 /// What most programs need. It shares no name with `actix::prelude`.
 #[cfg(not(loom))]
 pub mod prelude {
     pub use crate::{
-        Address, Bulk, Bus, Config, OnPanic, Presence, Received, ShmMessage, ShmType, Spin, Trust,
+        Address, Bulk, Bus, Config, OnPanic, Presence, Publisher, Received, ShmMessage, ShmType, Spin,
+        Subscriber, Trust, WhenFull,
     };
 }
 

@@ -42,6 +42,7 @@ pub mod private;
 mod received;
 pub mod schema;
 mod scratch;
+mod source;
 mod traits;
 mod trust;
 
@@ -54,5 +55,6 @@ pub(crate) use bulk::Mark;
 pub use bulk::{ArchivedBulk, Bulk, BulkResolver};
 pub use check::CheckError;
 pub use received::Received;
+pub use source::{Origin, Source};
 pub use traits::{Archivable, ShmMessage, ShmRoot, ShmType};
 pub use trust::Trust;

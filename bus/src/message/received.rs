@@ -7,6 +7,7 @@ use rkyv::{rancor, util::AlignedVec};
 use super::{
     archive::{ArchiveError, archive_into},
     check::{self, CheckError},
+    source::Origin,
     traits::ShmRoot,
     trust::Trust,
 };
@@ -22,6 +23,8 @@ pub struct Received<T: ShmRoot> {
     /// Bytes that passed `check_root` and, unless trusted, `check`. They do not change while the lease
     /// lives.
     lease: Lease,
+    /// For a topic's message.
+    origin: Option<Origin>,
     /// By function type, so that being `Send` and `Sync` follows from `T: ShmRoot` alone, whose archived
     /// type must be both.
     message: PhantomData<fn() -> T>,
@@ -38,10 +41,23 @@ impl<T: ShmRoot> Received<T> {
         match checked {
             Ok(()) => Ok(Received {
                 lease,
+                origin: None,
                 message: PhantomData,
             }),
             Err(error) => Err((lease, error)),
         }
+    }
+
+    pub(crate) fn with_origin(mut self, origin: Origin) -> Self {
+        self.origin = Some(origin);
+        self
+    }
+
+    /// Topic, publisher, sequence number and time of a message that came by a topic; `None` for one that
+    /// was sent to an actor's name.
+    #[must_use]
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
     }
 
     /// A message as if received, archived on the heap: to call a handler in the same process, and for unit

@@ -25,12 +25,15 @@ pub(crate) struct Delivery(Option<Undelivered>);
 struct Undelivered {
     descriptor: Descriptor,
     inbound: Arc<Inbound>,
-    /// Present for an ask.
+    /// Present for an ask and for a topic's message.
     link: Option<Arc<Link>>,
 }
 
 impl Undelivered {
     fn responder(&mut self) -> Option<Responder> {
+        if !matches!(self.descriptor.kind(), Ok(SlotKind::Ask)) {
+            return None;
+        }
         let link = self.link.take()?;
         Some(Responder {
             link,
@@ -41,12 +44,12 @@ impl Undelivered {
 }
 
 impl Delivery {
-    pub(crate) fn new(descriptor: Descriptor, link: &Arc<Link>, ask: bool) -> Self {
+    pub(crate) fn new(descriptor: Descriptor, link: &Arc<Link>, kind: SlotKind) -> Self {
         let inbound = link.inbound.clone();
         Self(Some(Undelivered {
             descriptor,
             inbound,
-            link: ask.then(|| link.clone()),
+            link: (kind != SlotKind::Tell).then(|| link.clone()),
         }))
     }
 
@@ -55,6 +58,25 @@ impl Delivery {
         self.0
             .as_ref()
             .map_or(u16::MAX, |delivery| delivery.descriptor.message())
+    }
+
+    /// The publisher's node and its number for the topic.
+    pub(crate) fn published_by(&self) -> Option<(u64, u32)> {
+        let delivery = self.0.as_ref()?;
+        Some((delivery.link.as_ref()?.session.peer.id, delivery.descriptor.topic()))
+    }
+
+    /// Sequence number, time in ns since 1970, and whether a topic's message is redelivered.
+    pub(crate) fn published(&self) -> (u64, u64, bool) {
+        let descriptor = self.0.as_ref().map(|delivery| delivery.descriptor);
+        descriptor.map_or((0, 0, false), |d| (d.correlation(), d.time_ns(), d.is_redelivered()))
+    }
+
+    /// Gives a group's message back for another member.
+    pub(crate) fn refuse(mut self) {
+        if let Some(delivery) = self.0.take() {
+            delivery.inbound.refuse(&delivery.descriptor);
+        }
     }
 
     /// The message, and what answers it. `None`: it was no valid message, and its session is closed.

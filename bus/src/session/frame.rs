@@ -7,13 +7,21 @@
 
 use rkyv::{rancor, util::AlignedVec};
 
-use super::{names, socket::MAX_FRAME};
+use super::{
+    names,
+    socket::MAX_FRAME,
+    topics::{outlet::Policy, pattern},
+};
+use crate::error::NameError;
 
 /// Longest text of any kind, in bytes.
 pub(crate) const TEXT_MAX: usize = 256;
 
 /// Most message kinds of one binding. A binding at all limits still fits into one frame.
 pub(crate) const KINDS_MAX: usize = 128;
+
+/// Largest depth of a subscription, in messages.
+pub(crate) const DEPTH_MAX: usize = 65_535;
 
 /// Most bindings of one frame.
 pub(crate) const BINDINGS_MAX: usize = 512;
@@ -45,6 +53,53 @@ pub(crate) struct Binding {
     pub window: u32,
     /// What it handles.
     pub kinds: Vec<KindInfo>,
+}
+
+/// A topic that the sending node publishes.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub(crate) struct TopicInfo {
+    /// The sender's number for it, never used again.
+    pub id: u32,
+    /// The topic's name.
+    pub name: String,
+    /// Its messages.
+    pub kind: KindInfo,
+}
+
+/// A subscription of the sending node.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub(crate) struct SubscriptionInfo {
+    /// The port and mailbox that the messages are for.
+    pub port: u32,
+    pub mailbox: u32,
+    /// The topics it wants.
+    pub pattern: String,
+    /// The messages it expects.
+    pub kind: KindInfo,
+    /// Most messages of one publisher and topic that it holds or has waiting.
+    pub depth: u32,
+    /// Whether the publisher waits for it, where `keep` is 0.
+    pub wait: bool,
+    /// 0, or how many of the last messages are kept when there is no room.
+    pub keep: u32,
+    /// Members of one group share the messages.
+    pub group: Option<String>,
+}
+
+impl SubscriptionInfo {
+    /// What happens when there is no room.
+    pub(crate) fn policy(&self) -> Policy {
+        match (self.keep, self.wait) {
+            (0, true) => Policy::Wait,
+            (0, false) => Policy::DropNewest,
+            (keep, _) => Policy::KeepLast(keep as usize),
+        }
+    }
+
+    /// Most messages under way: what is kept at the publisher counts towards the depth too.
+    pub(crate) fn window(&self) -> u32 {
+        self.depth.saturating_sub(self.keep).max(1)
+    }
 }
 
 /// One control frame. Ids of links are the sender's.
@@ -91,6 +146,16 @@ pub(crate) enum Frame {
     Unlink { link: u32 },
     /// A segment of the sender's pool. With it: the segment.
     Segment { id: u32, bytes: u64 },
+    /// The sender publishes a topic.
+    Topic(TopicInfo),
+    /// The sender subscribes.
+    Subscribe(SubscriptionInfo),
+    /// A subscription of the sender has ended.
+    Unsubscribe { port: u32, mailbox: u32 },
+    /// From now on the subscription gets the sender's topic, by this route of the link.
+    Attached { port: u32, mailbox: u32, topic: u32, link: u32, route: u32 },
+    /// The sender no longer publishes a topic.
+    Untopic { id: u32 },
     /// The sender leaves.
     Bye { reason: String },
 }
@@ -222,6 +287,11 @@ impl Frame {
             Frame::LinkRefused { .. } => "LinkRefused",
             Frame::Unlink { .. } => "Unlink",
             Frame::Segment { .. } => "Segment",
+            Frame::Topic(_) => "Topic",
+            Frame::Subscribe(_) => "Subscribe",
+            Frame::Unsubscribe { .. } => "Unsubscribe",
+            Frame::Attached { .. } => "Attached",
+            Frame::Untopic { .. } => "Untopic",
             Frame::Bye { .. } => "Bye",
         }
     }
@@ -239,7 +309,8 @@ impl Frame {
             Frame::Describe {
                 name, kind: message, ..
             } => {
-                actor(kind, name)?;
+                // An actor's name, a topic or a pattern.
+                within(kind, "name", name.len(), TEXT_MAX)?;
                 within(kind, "message name", message.len(), TEXT_MAX)
             }
             Frame::Described { schema, reply, .. } => [schema, reply]
@@ -249,9 +320,23 @@ impl Frame {
             Frame::LinkRefused { reason, .. } | Frame::Bye { reason } => {
                 within(kind, "reason", reason.len(), TEXT_MAX)
             }
-            Frame::Link { .. } | Frame::Linked { .. } | Frame::Unlink { .. } | Frame::Segment { .. } => {
-                Ok(())
+            Frame::Topic(topic) => {
+                within(kind, "message name", topic.kind.name.len(), TEXT_MAX)?;
+                named(kind, pattern::check_topic(&topic.name))
             }
+            Frame::Subscribe(wanted) => {
+                within(kind, "message name", wanted.kind.name.len(), TEXT_MAX)?;
+                within(kind, "group name", wanted.group.as_ref().map_or(0, String::len), TEXT_MAX)?;
+                within(kind, "depth", wanted.depth as usize, DEPTH_MAX)?;
+                named(kind, pattern::check_pattern(&wanted.pattern))
+            }
+            Frame::Link { .. }
+            | Frame::Linked { .. }
+            | Frame::Unlink { .. }
+            | Frame::Segment { .. }
+            | Frame::Unsubscribe { .. }
+            | Frame::Attached { .. }
+            | Frame::Untopic { .. } => Ok(()),
         }
     }
 }
@@ -293,7 +378,11 @@ fn within(kind: &'static str, what: &'static str, got: usize, limit: usize) -> R
 }
 
 fn actor(kind: &'static str, name: &str) -> Result<(), FrameError> {
-    names::check("actor", name).map_err(|error| FrameError::Name {
+    named(kind, names::check("actor", name))
+}
+
+fn named(kind: &'static str, checked: Result<(), NameError>) -> Result<(), FrameError> {
+    checked.map_err(|error| FrameError::Name {
         kind,
         problem: error.problem,
     })

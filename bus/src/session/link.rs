@@ -18,15 +18,17 @@ use crate::{
     error::Bound,
     shm::{
         bell::Bell,
+        cells::Cells,
         checked::Violation,
         descriptor::{BufferRef, Descriptor, Inline},
         doorbell::{Parker, Ringer},
         inbound::Inbound,
         pool::{Buffer, Held, Pool},
         returns::{Return, ReturnReader},
+        layout::LOSSES,
         ring::Producer,
         room::Room,
-        sync::lock,
+        sync::{AtomicU64, lock},
     },
 };
 
@@ -58,11 +60,32 @@ const NO_ROUTE: u16 = u16::MAX;
 /// What this end knows of one window.
 #[derive(Debug)]
 struct Window {
+    /// The receiving mailbox.
+    mailbox: u32,
     limit: u32,
     /// Unreleased messages; those sent inline among them.
     held: u32,
     held_inline: u32,
     stopped: bool,
+    /// For a group's subscription: what the peer has not released, to be given to another member.
+    group: Option<HashMap<u32, Descriptor>>,
+}
+
+/// A message that a group's member had and did not handle. Who takes it holds its buffer.
+#[derive(Debug)]
+pub(crate) struct Unhandled {
+    pub(crate) route: u16,
+    pub(crate) descriptor: Descriptor,
+    pub(crate) buffer: SentBuffer,
+}
+
+/// A buffer that was or will be sent under several tokens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SentBuffer {
+    pub(crate) held: Held,
+    pub(crate) segment: u32,
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
 }
 
 /// Which buffers the peer holds. Private memory: a peer can give back only what stands here.
@@ -114,6 +137,7 @@ struct Sending {
     regained: bool,
     /// The peer's position when they were told.
     told_head: u64,
+    unhandled: Vec<Unhandled>,
     lost: bool,
     sent: u64,
 }
@@ -134,6 +158,12 @@ pub(crate) struct Link {
     pool: Arc<Pool>,
     ringer: Ringer,
     bell: Bell,
+    /// Our loss counters, by route.
+    losses: Cells<AtomicU64>,
+    /// The peer's.
+    pub(crate) peer_losses: Cells<AtomicU64>,
+    /// To be woken when something comes back unhandled: the topics with groups on this link.
+    groups: Mutex<Vec<Waker>>,
     lost: AtomicBool,
 }
 
@@ -154,6 +184,8 @@ pub(crate) struct LinkPieces {
     pub(crate) pool: Arc<Pool>,
     pub(crate) ringer: Ringer,
     pub(crate) bell: Bell,
+    pub(crate) losses: Cells<AtomicU64>,
+    pub(crate) peer_losses: Cells<AtomicU64>,
 }
 
 impl Link {
@@ -188,12 +220,16 @@ impl Link {
                 redeemed: Vec::new(),
                 regained: false,
                 told_head: 0,
+                unhandled: Vec::new(),
                 lost: false,
                 sent: 0,
             }),
             pool: pieces.pool,
             ringer: pieces.ringer,
             bell: pieces.bell,
+            losses: pieces.losses,
+            peer_losses: pieces.peer_losses,
+            groups: Mutex::default(),
             lost: AtomicBool::new(false),
         })
     }
@@ -204,17 +240,116 @@ impl Link {
         if let Some(route) = sending.by_mailbox.get(&mailbox) {
             return Some(*route);
         }
-        let route = u16::try_from(sending.windows.len())
-            .ok()
-            .filter(|route| *route != NO_ROUTE)?;
-        sending.windows.push(Window {
-            limit,
-            held: 0,
-            held_inline: 0,
-            stopped: false,
-        });
+        let route = sending.open_window(mailbox, limit, None, usize::from(NO_ROUTE))?;
         sending.by_mailbox.insert(mailbox, route);
         Some(route)
+    }
+
+    /// A window of its own for one topic of one subscription. `None`: too many.
+    pub(crate) fn topic_route(&self, mailbox: u32, limit: u32, group: bool) -> Option<u16> {
+        let mut sending = lock(&self.sending);
+        if sending.lost {
+            return None;
+        }
+        sending.open_window(mailbox, limit, group.then(HashMap::new), LOSSES)
+    }
+
+    /// Topics with a group here are woken when a member gives something back unhandled, or is lost.
+    pub(crate) fn watch_groups(&self, waker: Waker) {
+        let mut groups = lock(&self.groups);
+        if !groups.iter().any(|known| known.will_wake(&waker)) {
+            groups.push(waker);
+        }
+    }
+
+    /// A subscription has ended: its windows take nothing any more. What the peer holds it still returns.
+    pub(crate) fn stop_topic_routes(&self, mailbox: u32) {
+        for window in &mut lock(&self.sending).windows {
+            if window.mailbox == mailbox {
+                window.stopped = true;
+            }
+        }
+        self.room.wake();
+    }
+
+    /// Tells the peer how many messages of a route were dropped so far.
+    pub(crate) fn tell_losses(&self, route: u16, lost: u64) {
+        if let Some(word) = self.losses.get(usize::from(route)) {
+            // Release: who reads the count sees what was sent before it.
+            word.store(lost, Ordering::Release);
+        }
+    }
+
+    /// What members of groups gave back unhandled on this route, in the order it was published.
+    pub(crate) fn take_unhandled(&self, route: u16) -> Vec<Unhandled> {
+        let mut sending = lock(&self.sending);
+        let mut taken: Vec<_> = sending.unhandled.extract_if(.., |one| one.route == route).collect();
+        taken.sort_by_key(|one| one.descriptor.correlation());
+        taken
+    }
+
+    /// Whether the peer holds messages of this route.
+    pub(crate) fn holds(&self, route: u16) -> bool {
+        let mut sending = lock(&self.sending);
+        if sending.lost {
+            return sending.unhandled.iter().any(|one| one.route == route);
+        }
+        if let Err(violation) = self.take_returns(&mut sending) {
+            self.session.violated(violation);
+        }
+        sending.windows.get(usize::from(route)).is_some_and(|window| window.held > 0)
+            || sending.unhandled.iter().any(|one| one.route == route)
+    }
+
+    /// Whether a group's subscription is reached by this link, which may give messages back unasked.
+    pub(crate) fn has_groups(&self) -> bool {
+        !lock(&self.groups).is_empty()
+    }
+
+    /// Whether a message of this route would find room now.
+    pub(crate) fn has_room(&self, route: u16) -> bool {
+        let mut sending = lock(&self.sending);
+        // Lost and stopped routes refuse nothing: they are found out when something is sent.
+        sending.lost || !matches!(self.check_room(&mut sending, route), Err(Refusal::No(NoSend::Full(_))))
+    }
+
+    /// Sends one topic message to one subscription. `buffer` brings one reference, which is the link's on
+    /// success and stays the caller's on failure.
+    pub(crate) fn send_published(
+        &self,
+        mut descriptor: Descriptor,
+        buffer: Option<SentBuffer>,
+    ) -> Result<(), NoSend> {
+        let route = descriptor.route();
+        let mut sending = lock(&self.sending);
+        let outcome = (|| {
+            if sending.lost {
+                return Err(Refusal::No(NoSend::Lost));
+            }
+            sending.since_collect += 1;
+            if sending.since_collect >= COLLECT_EVERY {
+                self.take_returns(&mut sending)?;
+            }
+            self.check_room(&mut sending, route)?;
+            if let Some(buffer) = buffer {
+                self.session.announce(&self.pool, buffer.segment)?;
+                let token = sending.tokens.issue(buffer.held, route);
+                descriptor.set_buffer(BufferRef {
+                    segment: buffer.segment,
+                    token,
+                    offset: buffer.offset,
+                    len: buffer.len,
+                });
+                if let Some(group) = &mut sending.windows[usize::from(route)].group {
+                    group.insert(token, descriptor);
+                }
+            }
+            sending.producer.push(&descriptor);
+            sending.count(route, buffer.is_none());
+            Ok(())
+        })();
+        drop(sending);
+        self.sent(outcome)
     }
 
     /// The peer unbound a mailbox: who waits for room in it is told.
@@ -237,17 +372,7 @@ impl Link {
         let mut sending = lock(&self.sending);
         let outcome = self.try_request(&mut sending, &mut descriptor, route, parcel);
         drop(sending);
-        match outcome {
-            Ok(()) => {
-                self.ring();
-                Ok(())
-            }
-            Err(Refusal::No(why)) => Err(why),
-            Err(Refusal::Violation(violation)) => {
-                self.session.violated(violation);
-                Err(NoSend::Lost)
-            }
-        }
+        self.sent(outcome)
     }
 
     fn try_request(
@@ -264,6 +389,15 @@ impl Link {
         if sending.since_collect >= COLLECT_EVERY {
             self.take_returns(sending)?;
         }
+        self.check_room(sending, route)?;
+        let inline = matches!(parcel, Some(Parcel::Inline(_)));
+        self.push(sending, descriptor, parcel, route)?;
+        sending.count(route, inline);
+        Ok(())
+    }
+
+    /// Whether the window, the return ring and the IO queue have room for one more.
+    fn check_room(&self, sending: &mut Sending, route: u16) -> Result<(), Refusal> {
         // A second look at each bound comes after the returns were taken.
         for again in [false, true] {
             let window = &sending.windows[usize::from(route)];
@@ -283,13 +417,22 @@ impl Link {
                 return Err(Refusal::No(NoSend::Full(bound)));
             }
         }
-        let inline = matches!(parcel, Some(Parcel::Inline(_)));
-        self.push(sending, descriptor, parcel, route)?;
-        sending.unreturned += 1;
-        let window = &mut sending.windows[usize::from(route)];
-        window.held += 1;
-        window.held_inline += u32::from(inline);
         Ok(())
+    }
+
+    /// What follows a send once the lock is released.
+    fn sent(&self, outcome: Result<(), Refusal>) -> Result<(), NoSend> {
+        match outcome {
+            Ok(()) => {
+                self.ring();
+                Ok(())
+            }
+            Err(Refusal::No(why)) => Err(why),
+            Err(Refusal::Violation(violation)) => {
+                self.session.violated(violation);
+                Err(NoSend::Lost)
+            }
+        }
     }
 
     /// Sends a reply, for which the ask keeps a place.
@@ -320,20 +463,11 @@ impl Link {
             }
             self.push(&mut sending, &mut descriptor, &mut parcel, NO_ROUTE)?;
             sending.unreturned += u32::from(buffered);
+            sending.sent += 1;
             Ok(())
         })();
         drop(sending);
-        match outcome {
-            Ok(()) => {
-                self.ring();
-                Ok(())
-            }
-            Err(Refusal::No(why)) => Err(why),
-            Err(Refusal::Violation(violation)) => {
-                self.session.violated(violation);
-                Err(NoSend::Lost)
-            }
-        }
+        self.sent(outcome)
     }
 
     /// Writes the slot. After this nothing can fail.
@@ -363,7 +497,6 @@ impl Link {
             });
         }
         sending.producer.push(descriptor);
-        sending.sent += 1;
         Ok(())
     }
 
@@ -391,7 +524,17 @@ impl Link {
         if !sending.redeemed.is_empty() {
             self.pool.release(sending.redeemed.drain(..));
         }
+        if !sending.unhandled.is_empty() {
+            self.wake_groups();
+        }
         outcome.map(|()| count)
+    }
+
+    /// Topics look for themselves, without waiting for this link's lock (`Topic::wake`).
+    fn wake_groups(&self) {
+        for waker in lock(&self.groups).iter() {
+            waker.wake_by_ref();
+        }
     }
 
     /// Takes back what the peer has released; who waits for room is put on `wakers` if there is any.
@@ -485,16 +628,50 @@ impl Link {
     }
 }
 
+impl Unhandled {
+    fn new(route: u16, descriptor: Descriptor, held: Held) -> Option<Self> {
+        let BufferRef { segment, offset, len, .. } = descriptor.buffer()?;
+        Some(Self { route, descriptor, buffer: SentBuffer { held, segment, offset, len } })
+    }
+}
+
 impl Sending {
+    fn open_window(
+        &mut self,
+        mailbox: u32,
+        limit: u32,
+        group: Option<HashMap<u32, Descriptor>>,
+        most: usize,
+    ) -> Option<u16> {
+        let route = u16::try_from(self.windows.len()).ok().filter(|route| usize::from(*route) < most)?;
+        self.windows.push(Window { mailbox, limit, held: 0, held_inline: 0, stopped: false, group });
+        Some(route)
+    }
+
+    /// One more message under way.
+    fn count(&mut self, route: u16, inline: bool) {
+        self.unreturned += 1;
+        self.sent += 1;
+        let window = &mut self.windows[usize::from(route)];
+        window.held += 1;
+        window.held_inline += u32::from(inline);
+    }
+
     fn settle(&mut self, what: Return) -> Result<u32, Violation> {
         match what {
             Return::Token(token) => {
                 let (buffer, route) = self.tokens.redeem(token)?;
                 self.redeemed.push(buffer);
-                if let Some(window) = self.windows.get_mut(usize::from(route)) {
-                    window.held -= 1;
+                self.redeem_place(route, token);
+                Ok(1)
+            }
+            Return::Nack(token) => {
+                let (held, route) = self.tokens.redeem(token)?;
+                match self.redeem_place(route, token).and_then(|sent| Unhandled::new(route, sent, held)) {
+                    Some(unhandled) => self.unhandled.push(unhandled),
+                    // Not of a group: there is nobody else to give it to.
+                    None => self.redeemed.push(held),
                 }
-                self.unreturned -= 1;
                 Ok(1)
             }
             Return::Credit { route, count } => {
@@ -510,6 +687,16 @@ impl Sending {
                 Ok(messages)
             }
         }
+    }
+}
+
+impl Sending {
+    /// A token came back: its place in the window is free. Gives what was sent, for a group's route.
+    fn redeem_place(&mut self, route: u16, token: u32) -> Option<Descriptor> {
+        self.unreturned -= 1;
+        let window = self.windows.get_mut(usize::from(route))?;
+        window.held -= 1;
+        window.group.as_mut()?.remove(&token)
     }
 }
 

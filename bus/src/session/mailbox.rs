@@ -11,6 +11,7 @@ use super::{
     delivery::Delivery,
     frame::{Binding, KindInfo},
     node::Node,
+    topics::subscription::Subscription,
     port::Port,
 };
 use crate::{
@@ -64,19 +65,21 @@ pub(crate) struct Mailbox {
     pub(crate) binding: Binding,
     pub(crate) kinds: Vec<Kind>,
     pub(crate) port: Arc<Port>,
+    /// Present for a subscription.
+    pub(crate) subscription: Option<Subscription>,
     node: Weak<Node>,
     queue: Mutex<Queue>,
 }
 
 impl Mailbox {
-    pub(crate) fn new(binding: Binding, kinds: Vec<Kind>, port: Arc<Port>, node: Weak<Node>) -> Arc<Self> {
-        Arc::new(Self {
-            binding,
-            kinds,
-            port,
-            node,
-            queue: Mutex::default(),
-        })
+    pub(crate) fn new(
+        binding: Binding,
+        kinds: Vec<Kind>,
+        port: Arc<Port>,
+        subscription: Option<Subscription>,
+        node: Weak<Node>,
+    ) -> Arc<Self> {
+        Arc::new(Self { binding, kinds, port, subscription, node, queue: Mutex::default() })
     }
 
     /// Takes a message in. Gives it back if the mailbox is closed. Called under the port's lock.
@@ -90,7 +93,26 @@ impl Mailbox {
         }
         queue.messages.push_back(delivery);
         wakers.extend(queue.waker.take());
+        if let Some(subscription) = &self.subscription
+            && subscription.keep_last().is_some_and(|keep| queue.messages.len() > keep)
+        {
+            let oldest = queue.messages.pop_front();
+            drop(queue);
+            if let Some((node, topic)) = oldest.as_ref().and_then(Delivery::published_by) {
+                subscription.overwritten(node, topic);
+            }
+        }
         None
+    }
+
+    /// Takes the oldest message.
+    pub(crate) fn pop(&self) -> Option<Delivery> {
+        let mut queue = lock(&self.queue);
+        let message = queue.messages.pop_front();
+        if message.is_some() && queue.messages.is_empty() {
+            self.port.runnable_sub(1);
+        }
+        message
     }
 
     /// Moves all that has arrived behind what `into` holds. Returns whether there was anything.
@@ -138,11 +160,18 @@ impl Mailbox {
             }
             (std::mem::take(&mut queue.messages), queue.waker.take())
         };
-        if let Some(node) = self.node.upgrade() {
-            node.unbind(&self.binding);
-            node.counters.dead_letters.add(messages.len() as u64);
+        match (&self.subscription, self.node.upgrade()) {
+            (Some(_), Some(node)) => node.unsubscribe(&self.binding),
+            (None, Some(node)) => {
+                node.unbind(&self.binding);
+                node.counters.dead_letters.add(messages.len() as u64);
+            }
+            (_, None) => {}
         }
-        drop(messages);
+        if self.subscription.as_ref().is_some_and(Subscription::is_group) {
+            // Another member gets them.
+            messages.into_iter().for_each(Delivery::refuse);
+        }
         if let Some(waker) = waker {
             waker.wake();
         }

@@ -27,3 +27,4 @@ pub(crate) mod schemas;
 pub(crate) mod socket;
 pub(crate) mod spin;
 pub(crate) mod tell;
+pub(crate) mod topics;

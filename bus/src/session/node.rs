@@ -33,6 +33,7 @@ use super::{
     registry::{Provider, Registry},
     schemas,
     socket::{Listener, Socket},
+    topics::catalog::Catalog,
 };
 use crate::{
     config::Config,
@@ -69,7 +70,8 @@ pub(crate) struct Node {
     ports: Mutex<Ports>,
     pub(crate) sessions: DashMap<u64, Arc<Session>>,
     own_session: OnceCell<Arc<Session>>,
-    registry: Mutex<Registry>,
+    pub(crate) registry: Mutex<Registry>,
+    pub(crate) catalog: Mutex<Catalog>,
     /// Counts changes of names and sessions, for those who wait for one.
     pub(crate) changed: watch::Sender<u64>,
     dialling: Mutex<Meeting>,
@@ -113,6 +115,7 @@ impl Node {
             sessions: DashMap::new(),
             own_session: OnceCell::new(),
             registry: Mutex::default(),
+            catalog: Mutex::default(),
             changed: watch::Sender::new(0),
             dialling: Mutex::new(others.iter().map(|(name, _)| name.clone()).collect()),
             accepting: Mutex::default(),
@@ -129,6 +132,14 @@ impl Node {
         node.meet(others).await;
         tracing::info!(node = %node.config.node, bus = %node.config.bus, peers = node.sessions.len(), "joined");
         Ok(node)
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.me.id
+    }
+
+    pub(crate) fn own_session_now(&self) -> Option<Arc<Session>> {
+        self.own_session.get().cloned()
     }
 
     pub(crate) fn next_link(&self) -> u32 {
@@ -180,6 +191,9 @@ impl Node {
                 dashmap::Entry::Occupied(_) => return None,
                 dashmap::Entry::Vacant(place) => place.insert(session.clone()),
             };
+            for frame in lock(&self.catalog).own_frames() {
+                session.send(&frame, &[]);
+            }
             for frame in Frame::names(registry.own()) {
                 session.send(&frame, &[]);
             }
@@ -283,7 +297,7 @@ impl Node {
     // ---- names ----
 
     /// Something about names or sessions has changed.
-    fn touch(&self) {
+    pub(crate) fn touch(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
 
@@ -354,7 +368,7 @@ impl Node {
                 limit: super::frame::KINDS_MAX,
             });
         }
-        let made = Mailbox::new(binding, kinds, port.clone(), Arc::downgrade(self));
+        let made = Mailbox::new(binding, kinds, port.clone(), None, Arc::downgrade(self));
         {
             let mut registry = lock(&self.registry);
             if let Some(taken) = registry.find(name) {
@@ -411,7 +425,7 @@ impl Node {
     /// The archived schemas of a message and its reply, for a peer whose own differ.
     pub(crate) fn describe(&self, name: &str, kind: &str) -> super::peer::Described {
         let Some(mailbox) = lock(&self.registry).own_mailbox(name) else {
-            return (None, None);
+            return self.describe_topic(name).unwrap_or_default();
         };
         let Some(kind) = mailbox.kinds.iter().find(|own| own.name == kind) else {
             return (None, None);
@@ -487,6 +501,7 @@ impl Node {
         for mailbox in own {
             mailbox.close();
         }
+        self.close_topics();
         self.closing.send_replace(true);
         for port in self.ports() {
             port.close();

@@ -141,6 +141,8 @@ impl Session {
             pool: self.pool.clone(),
             ringer: Ringer::new(offer.word),
             bell: offer.bell,
+            losses: own.losses,
+            peer_losses: peer.losses,
         });
         let ended = {
             let mut links = lock(&self.links);

@@ -4,7 +4,7 @@ use std::{cell::Cell, sync::Arc};
 
 use super::link::Parcel;
 use crate::{
-    error::ResourceError,
+    error::{Bound, ResourceError, SendError},
     message::{ArchiveError, ShmRoot, archive_into},
     shm::{
         descriptor::Inline,
@@ -30,6 +30,32 @@ pub(crate) enum Packing {
     Archive(String),
 }
 
+impl Packing {
+    /// What the sender of a message to this name is told.
+    pub(crate) fn to(self, name: &str) -> SendError {
+        let name = name.to_owned();
+        match self {
+            Packing::TooLarge { bytes, limit } => SendError::TooLarge { name, bytes, limit },
+            Packing::Full => SendError::Full {
+                name,
+                bound: Bound::Pool,
+            },
+            Packing::Beyond { bytes, left } => SendError::Memory {
+                name,
+                problem: format!(
+                    "it takes {bytes} bytes, and the pool can hold {left} bytes of large messages \
+                     (`Config::pool_bytes`)"
+                ),
+            },
+            Packing::Kernel(error) => SendError::Memory {
+                name,
+                problem: error.to_string(),
+            },
+            Packing::Archive(problem) => SendError::Archive { name, problem },
+        }
+    }
+}
+
 thread_local! {
     /// The size of the last message without a bound: a guess for the next one.
     static LAST_SIZE: Cell<usize> = const { Cell::new(0) };
@@ -51,10 +77,21 @@ pub(crate) fn pack<T: ShmRoot>(
     limit: usize,
     warm: impl FnOnce(usize),
 ) -> Result<Parcel, Packing> {
+    pack_with(value, pool, limit, INLINE_BYTES, warm)
+}
+
+/// As [`pack`], with at most `inline` bytes in the slot itself; 0: always in a buffer.
+pub(crate) fn pack_with<T: ShmRoot>(
+    value: &T,
+    pool: &Arc<Pool>,
+    limit: usize,
+    inline_bytes: usize,
+    warm: impl FnOnce(usize),
+) -> Result<Parcel, Packing> {
     let bound = value.size_bound();
-    if bound.is_none_or(|bound| bound <= INLINE_BYTES) {
+    if inline_bytes > 0 && bound.is_none_or(|bound| bound <= inline_bytes) {
         let mut inline = Inline::EMPTY;
-        match archive_into(value, &mut inline.bytes) {
+        match archive_into(value, &mut inline.bytes[..inline_bytes.min(INLINE_BYTES)]) {
             Ok(len) => {
                 inline.len = len as u8;
                 return Ok(Parcel::Inline(inline));

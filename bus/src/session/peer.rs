@@ -5,7 +5,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc, Mutex, OnceLock, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -24,11 +24,12 @@ use super::{
 use crate::{
     error::Bound,
     shm::{
+        cells::Cells,
         checked::Violation,
         memory::PeerMemory,
         pool::{DEDICATED, MAX_SEGMENTS, Pool},
         segment::Mapping,
-        sync::lock,
+        sync::{AtomicU64 as SharedU64, lock},
     },
 };
 
@@ -236,6 +237,37 @@ impl Session {
         }
     }
 
+    /// The links on which this node asks something of a port of the peer.
+    pub(crate) fn links_to(&self, port: u32) -> Vec<Arc<Link>> {
+        let links = lock(&self.links);
+        let of_port = links.asked.iter().filter(|((_, theirs), _)| *theirs == port);
+        of_port.filter_map(|(_, cell)| cell.get().cloned()).collect()
+    }
+
+    /// The peer's loss counters on the link that it calls by this number.
+    pub(crate) fn losses_of(&self, theirs: u32) -> Option<Cells<SharedU64>> {
+        let links = lock(&self.links);
+        let link = links.by_id.values().find(|(link, _, number)| !link.asking && *number == theirs);
+        link.map(|(link, ..)| link.peer_losses.clone())
+    }
+
+    /// Asks the peer what its types look like. `None`: it is lost.
+    pub(crate) async fn ask_schemas(&self, name: &str, kind: &str) -> Option<Described> {
+        // Relaxed: only uniqueness counts.
+        static REQUEST: AtomicU32 = AtomicU32::new(0);
+        let request = REQUEST.fetch_add(1, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut links = lock(&self.links);
+            if links.ended {
+                return None;
+            }
+            links.questions.insert(request, answer);
+        }
+        self.send(&Frame::Describe { request, name: name.to_owned(), kind: kind.to_owned() }, &[]);
+        answered.await.ok()
+    }
+
     /// Runs the session to its end. `closing` ends it with the node.
     pub(crate) async fn run(self: Arc<Self>, mut closing: watch::Receiver<bool>) {
         let mut buf = Vec::new();
@@ -292,12 +324,7 @@ impl Session {
             Frame::Bound(binding) => node.heard(self, vec![binding]),
             Frame::Unbound { name, port, mailbox } => {
                 node.forgot(self, &name, port, mailbox);
-                let links: Vec<_> = {
-                    let links = lock(&self.links);
-                    let of_port = links.asked.iter().filter(|((_, theirs), _)| *theirs == port);
-                    of_port.filter_map(|(_, cell)| cell.get().cloned()).collect()
-                };
-                for link in links {
+                for link in self.links_to(port) {
                     link.stop_route(mailbox);
                 }
             }
@@ -361,6 +388,13 @@ impl Session {
                     }
                 }
             }
+            Frame::Topic(topic) => node.heard_topic(self, topic),
+            Frame::Subscribe(wanted) => node.heard_subscription(self, wanted),
+            Frame::Unsubscribe { port, mailbox } => node.forgot_subscription(self, port, mailbox),
+            Frame::Attached { port, mailbox, topic, link, route } => {
+                node.attached(self, port, mailbox, topic, link, route);
+            }
+            Frame::Untopic { id } => node.forgot_topic(self, id),
             Frame::Bye { reason } => {
                 tracing::debug!(peer = %self.peer.name, %reason, "peer leaves");
             }
@@ -421,6 +455,10 @@ impl Session {
         }
         for (link, port, _) in gone {
             self.lose(&link, &port);
+        }
+        if let Some(node) = self.node.upgrade() {
+            // Now that what its members held is back, groups can give it to others.
+            node.topics_lost(self);
         }
         self.introduced.send_replace(true);
     }

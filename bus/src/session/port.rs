@@ -66,6 +66,8 @@ pub(crate) struct Receiving {
     passed: u32,
     tell_every: u32,
     violated: bool,
+    /// The subscription and topic that the last topic message was for, and which are known.
+    attached: Option<(u32, u32)>,
 }
 
 impl Receiving {
@@ -78,6 +80,7 @@ impl Receiving {
             passed: 0,
             tell_every: ring_slots / 4,
             violated: false,
+            attached: None,
         }
     }
 
@@ -378,6 +381,14 @@ impl Port {
         }
     }
 
+    /// Looks once: what is there, or what a drain brings.
+    pub(crate) fn help_once<T>(&self, mut pick: impl FnMut() -> Option<T>) -> Option<T> {
+        pick().or_else(|| {
+            self.with(|state| self.drain(state));
+            pick()
+        })
+    }
+
     /// A helper goes: the last one of a port without a watching task parks it.
     fn leave(&self, state: &mut State, helper: &mut Helper) {
         if std::mem::take(&mut helper.counted) {
@@ -508,9 +519,25 @@ impl Delivering<'_> {
         if !link.inbound.has_memory_of(descriptor)? {
             return Ok(false);
         }
+        let mailbox = self.mailboxes.find(descriptor.mailbox())?;
+        if kind == SlotKind::Publish {
+            let topic = (descriptor.mailbox(), descriptor.topic());
+            if receiving.attached != Some(topic)
+                && let Some(mailbox) = mailbox
+            {
+                let subscription = mailbox.subscription.as_ref().ok_or(Violation::Direction)?;
+                // The frame that says what this topic is may still be on its way.
+                if !subscription.is_attached(link.session.peer.id, topic.1) {
+                    return Ok(false);
+                }
+                receiving.attached = Some(topic);
+            }
+        } else if mailbox.is_some_and(|mailbox| mailbox.subscription.is_some()) {
+            return Err(Violation::Direction);
+        }
         receiving.delivered += 1;
-        let delivery = Delivery::new(*descriptor, link, kind == SlotKind::Ask);
-        let undelivered = match self.mailboxes.find(descriptor.mailbox())? {
+        let delivery = Delivery::new(*descriptor, link, kind);
+        let undelivered = match mailbox {
             Some(mailbox) => {
                 let (kind, kinds) = (descriptor.message(), mailbox.kinds.len());
                 if usize::from(kind) >= kinds {
@@ -521,8 +548,11 @@ impl Delivering<'_> {
             // It was bound when the message was sent.
             None => Some(delivery),
         };
-        if undelivered.is_some() {
-            link.session.counters.dead_letters.add(1);
+        match undelivered {
+            None => {}
+            // Published before the subscription's end was heard of: a group's other members may get it.
+            Some(late) if kind == SlotKind::Publish => late.refuse(),
+            Some(_) => link.session.counters.dead_letters.add(1),
         }
         Ok(true)
     }
@@ -589,6 +619,13 @@ impl Port {
         }
         let now = Instant::now();
         let delivered = self.drain(&mut state);
+        {
+            // A group's member may have given something back, which it rings for.
+            let State { links, wakers, .. } = &mut *state;
+            for receiving in links.iter().filter(|receiving| receiving.link.has_groups()) {
+                receiving.link.collect(wakers);
+            }
+        }
         let expired = {
             let State { asks, wakers, .. } = &mut *state;
             asks.expire(now, wakers)

@@ -1,17 +1,13 @@
 //! An address without types: where messages for one name go, and how.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::{sync::oneshot, time::timeout_at};
+use tokio::time::timeout_at;
 
 use super::{
-    frame::Frame,
     link::{Link, NoSend, Parcel},
     loan::{Lent, Sealed, Source},
     mailbox::Kind,
@@ -24,12 +20,9 @@ use super::{
     schemas,
 };
 use crate::{
-    error::{Bound, LookupError, SendError},
+    error::{LookupError, SendError},
     message::ShmRoot,
-    shm::{
-        descriptor::{Descriptor, SlotKind},
-        sync::lock,
-    },
+    shm::descriptor::{Descriptor, SlotKind},
 };
 
 /// Where the messages of an address go. It keeps its node joined.
@@ -152,26 +145,9 @@ impl Node {
 
     /// Asks the peer what its type looks like.
     async fn differs(&self, session: &Arc<Session>, name: &str, kind: &Kind) -> LookupError {
-        // Relaxed: only uniqueness counts.
-        static REQUEST: AtomicU32 = AtomicU32::new(0);
-        let request = REQUEST.fetch_add(1, Ordering::Relaxed);
-        let (answer, answered) = oneshot::channel();
-        {
-            let mut links = lock(&session.links);
-            if links.ended {
-                return LookupError::PeerLost {
-                    name: name.to_owned(),
-                };
-            }
-            links.questions.insert(request, answer);
-        }
-        let frame = Frame::Describe {
-            request,
-            name: name.to_owned(),
-            kind: kind.name.to_owned(),
+        let Some(theirs) = session.ask_schemas(name, kind.name).await else {
+            return LookupError::PeerLost { name: name.to_owned() };
         };
-        session.send(&frame, &[]);
-        let theirs = answered.await.unwrap_or_default();
         LookupError::Schema {
             name: name.to_owned(),
             node: session.peer.name.clone(),
@@ -234,29 +210,6 @@ impl Route {
         )
     }
 
-    fn packing_failed(&self, why: Packing) -> SendError {
-        let name = self.name.to_string();
-        match why {
-            Packing::TooLarge { bytes, limit } => SendError::TooLarge { name, bytes, limit },
-            Packing::Full => SendError::Full {
-                name,
-                bound: Bound::Pool,
-            },
-            Packing::Beyond { bytes, left } => SendError::Memory {
-                name,
-                problem: format!(
-                    "it takes {bytes} bytes, and the pool can hold {left} bytes of large messages \
-                     (`Config::pool_bytes`)"
-                ),
-            },
-            Packing::Kernel(error) => SendError::Memory {
-                name,
-                problem: error.to_string(),
-            },
-            Packing::Archive(problem) => SendError::Archive { name, problem },
-        }
-    }
-
     /// Tries once more, with what any peer has released, if there was no memory.
     fn with_memory<S, R>(
         &self,
@@ -272,7 +225,7 @@ impl Route {
                     self.node.collect_all();
                     state = back;
                 }
-                Err((back, why)) => return Err((back, self.packing_failed(why))),
+                Err((back, why)) => return Err((back, why.to(&self.name))),
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{
     checked::Violation,
-    layout::{INLINE_BYTES, SLOT_WORDS},
+    layout::{INLINE_BYTES, SLOT_WORDS, TOPIC_INLINE_BYTES},
 };
 
 /// What a slot carries.
@@ -17,11 +17,15 @@ pub(crate) enum SlotKind {
     Reply = 3,
     /// An ask's failure; the code stands in the mailbox's place.
     Fail = 4,
+    /// A message of a topic.
+    Publish = 5,
 }
 
 /// The payload stands in a buffer of the pool instead of the slot.
 const FLAG_BUFFER: u8 = 1;
 const PAYLOAD: usize = 3;
+const TOPIC: usize = 6;
+const TIME: usize = 7;
 
 /// A buffer as a descriptor names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +81,7 @@ impl Descriptor {
             2 => Ok(SlotKind::Ask),
             3 => Ok(SlotKind::Reply),
             4 => Ok(SlotKind::Fail),
+            5 => Ok(SlotKind::Publish),
             other => Err(Violation::Kind(other)),
         }
     }
@@ -109,10 +114,42 @@ impl Descriptor {
         })
     }
 
+    /// Makes it a message of a topic; the payload must be set before and have at most
+    /// [`TOPIC_INLINE_BYTES`] inline.
+    pub(crate) fn set_topic(&mut self, topic: u32, time_ns: u64) {
+        self.words[TOPIC] = u64::from(topic);
+        self.words[TIME] = time_ns;
+    }
+
+    /// Marks a topic message that another member of its group had and did not handle.
+    pub(crate) fn set_redelivered(&mut self) {
+        self.words[TOPIC] |= 1 << 32;
+    }
+
+    /// The same message for another subscription.
+    pub(crate) fn readdress(&mut self, mailbox: u32, route: u16) {
+        self.words[1] = u64::from(mailbox) | u64::from(route) << 48;
+    }
+
+    /// The publisher's number of the topic.
+    pub(crate) fn topic(&self) -> u32 {
+        self.words[TOPIC] as u32
+    }
+
+    pub(crate) fn is_redelivered(&self) -> bool {
+        self.words[TOPIC] >> 32 != 0
+    }
+
+    /// When a topic message was published, in ns since 1970.
+    pub(crate) fn time_ns(&self) -> u64 {
+        self.words[TIME]
+    }
+
     /// A copy of the inline payload; its length is checked.
     pub(crate) fn inline(&self) -> Result<Inline, Violation> {
         let len = (self.words[0] >> 48) as u8;
-        if usize::from(len) > INLINE_BYTES {
+        let topic = self.kind()? == SlotKind::Publish;
+        if usize::from(len) > if topic { TOPIC_INLINE_BYTES } else { INLINE_BYTES } {
             return Err(Violation::InlineLength(len));
         }
         let mut inline = Inline {

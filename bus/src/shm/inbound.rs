@@ -183,6 +183,22 @@ impl Inbound {
         })
     }
 
+    /// Gives a message of a group back unhandled; its publisher is woken to give it to somebody else.
+    pub(crate) fn refuse(self: &Arc<Self>, descriptor: &Descriptor) {
+        match descriptor.buffer() {
+            Some(buffer) if buffer.segment & DEDICATED == 0 => {
+                self.give_back(Return::Nack(buffer.token));
+                self.bell.ring();
+            }
+            Some(buffer) => {
+                drop(self.memory.take(buffer.segment));
+                self.give_back(Return::Nack(buffer.token));
+                self.bell.ring();
+            }
+            None => self.discard(descriptor),
+        }
+    }
+
     /// Gives a request back without a look at it.
     pub(crate) fn discard(self: &Arc<Self>, descriptor: &Descriptor) {
         match descriptor.buffer() {
@@ -215,7 +231,7 @@ impl Inbound {
         let mut releases = lock(&self.releases);
         releases.released += 1;
         match what {
-            Return::Token(_) => releases.writer.push(what),
+            Return::Token(_) | Return::Nack(_) => releases.writer.push(what),
             Return::Credit { route, count } => {
                 if releases.route != route {
                     releases.flush();

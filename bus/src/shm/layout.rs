@@ -7,8 +7,9 @@
 //! offset 0     LinkHeader   line 0  written once: magic, sizes
 //!                           line 1  head     how far the owner has read the other end's slots
 //!                           line 2  waiting  set while a sender of the owner waits for room
-//! 256          returns      [u64; R]      what the owner has finished with, for the other end to take back
-//! 256 + 8 R    slots        [Slot; C]     the owner's outgoing IO queue
+//! 256          losses       [u64; 1024]   per route: topic messages the owner dropped for want of room
+//! 8,448        returns      [u64; R]      what the owner has finished with, for the other end to take back
+//! 8,448 + 8 R  slots        [Slot; C]     the owner's outgoing IO queue
 //! ```
 //!
 //! Each port owns one *bell segment* of a single line: the word that says whether the port sleeps.
@@ -26,7 +27,11 @@ pub(crate) const SLOT_WORDS: usize = 8;
 /// Bytes of payload that fit into a slot itself.
 pub(crate) const INLINE_BYTES: usize = 40;
 /// Names this layout; the last byte is its version.
-pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"shmbusL\x01");
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"shmbusL\x02");
+/// Bytes of payload that fit into the slot of a topic message, which also names topic and time.
+pub(crate) const TOPIC_INLINE_BYTES: usize = 24;
+/// Routes per link that have a loss counter, and so may lead to subscriptions.
+pub(crate) const LOSSES: usize = 1024;
 
 /// One place of an IO queue.
 ///
@@ -36,6 +41,8 @@ pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"shmbusL\x01");
 /// word 2   correlation of an ask and its reply
 /// 3..8     40 bytes of payload, or: segment u32 | token u32, offset in bytes, length in bytes
 /// ```
+/// In a topic message word 2 is the publisher's sequence number, the payload has 24 bytes, word 6 is the
+/// topic's number u32 | redelivered u32, word 7 the time of publishing in ns since 1970.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -60,8 +67,11 @@ pub(crate) struct LinkHeader {
     pad3: [u64; 8],
 }
 
+/// Offset of the loss counters in a link segment, in bytes.
+pub(crate) const LOSSES_AT: usize = 256;
+
 /// Offset of the return ring in a link segment, in bytes.
-pub(crate) const RETURNS_AT: usize = 256;
+pub(crate) const RETURNS_AT: usize = LOSSES_AT + 8 * LOSSES;
 
 /// Offset of the slots in a link segment with `returns` entries, in bytes.
 pub(crate) const fn slots_at(returns: u32) -> usize {
@@ -90,13 +100,13 @@ pub(crate) const BELL_BYTES: usize = 4096;
 const _: () = {
     use std::mem::{align_of, offset_of, size_of};
     assert!(size_of::<Slot>() == LINE && align_of::<Slot>() == LINE);
-    assert!(size_of::<LinkHeader>() == RETURNS_AT && align_of::<LinkHeader>() == LINE);
+    assert!(size_of::<LinkHeader>() == LOSSES_AT && align_of::<LinkHeader>() == LINE);
     assert!(offset_of!(LinkHeader, magic) == 0);
     assert!(offset_of!(LinkHeader, sizes) == 8);
     assert!(offset_of!(LinkHeader, head) == 64);
     assert!(offset_of!(LinkHeader, waiting) == 128);
     assert!(size_of::<BellLine>() == LINE && offset_of!(BellLine, parked) == 0);
-    assert!(INLINE_BYTES == LINE - 3 * 8);
+    assert!(INLINE_BYTES == LINE - 3 * 8 && TOPIC_INLINE_BYTES == INLINE_BYTES - 2 * 8);
     assert!(RETURNS_AT.is_multiple_of(LINE) && slots_at(8).is_multiple_of(LINE));
 };
 

@@ -181,12 +181,11 @@ impl Ledger {
         }
     }
 
-    /// One more holder.
-    #[cfg(test)]
-    pub(crate) fn retain(&mut self, id: BufferId) {
+    /// `count` more holders.
+    pub(crate) fn retain(&mut self, id: BufferId, count: u32) {
         let refs = &mut self.blocks[id.block()].refs[id.index()];
         debug_assert!(*refs > 0);
-        *refs += 1;
+        *refs += count;
     }
 
     /// One holder less; the last one frees the buffer. Returns whether it did.
@@ -310,7 +309,7 @@ mod tests {
                     },
                     2 => if !held.is_empty() {
                         let at = which.index(held.len());
-                        ledger.retain(held[at].0);
+                        ledger.retain(held[at].0, 1);
                         held[at].2 += 1;
                     },
                     _ => if !held.is_empty() {

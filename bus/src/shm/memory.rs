@@ -1,7 +1,7 @@
 //! The segments of one peer's pool, as far as they have been announced.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, OnceLock},
 };
 
@@ -19,8 +19,8 @@ const MAX_ANNOUNCED: usize = 1024;
 pub(crate) struct PeerMemory {
     /// By number; never unmapped while the session or a lease lives.
     pooled: Box<[OnceLock<Arc<Mapping>>]>,
-    /// Large messages, each taken out by the one descriptor that names it.
-    dedicated: Mutex<HashMap<u32, Arc<Mapping>>>,
+    /// Large messages, and how many descriptors that name each are still to be opened.
+    dedicated: Mutex<HashMap<u32, (Arc<Mapping>, u32)>>,
 }
 
 impl PeerMemory {
@@ -32,14 +32,21 @@ impl PeerMemory {
         })
     }
 
-    /// Takes an announced segment. A number announced twice is refused.
+    /// Takes an announced segment. A pool segment announced twice is refused.
     pub(crate) fn add(&self, number: u32, mapping: Arc<Mapping>) -> Result<(), Violation> {
         if number & DEDICATED != 0 {
             let mut dedicated = lock(&self.dedicated);
-            if dedicated.len() == MAX_ANNOUNCED || dedicated.contains_key(&number) {
-                return Err(Violation::Segment(number));
+            let full = dedicated.len() == MAX_ANNOUNCED;
+            match dedicated.entry(number) {
+                // Once per descriptor: a topic's message is announced for each subscription.
+                Entry::Occupied(mut known) if known.get().0.bytes() == mapping.bytes() => {
+                    known.get_mut().1 = known.get().1.saturating_add(1);
+                }
+                Entry::Vacant(place) if !full => {
+                    place.insert((mapping, 1));
+                }
+                _ => return Err(Violation::Segment(number)),
             }
-            dedicated.insert(number, mapping);
             return Ok(());
         }
         let place = self
@@ -67,6 +74,13 @@ impl PeerMemory {
 
     /// The segment of a large message, handed over for good, so that it goes with its reader.
     pub(crate) fn take(&self, number: u32) -> Option<Arc<Mapping>> {
-        lock(&self.dedicated).remove(&number)
+        match lock(&self.dedicated).entry(number) {
+            Entry::Occupied(mut known) if known.get().1 > 1 => {
+                known.get_mut().1 -= 1;
+                Some(known.get().0.clone())
+            }
+            Entry::Occupied(known) => Some(known.remove().0),
+            Entry::Vacant(_) => None,
+        }
     }
 }

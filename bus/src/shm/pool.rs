@@ -168,6 +168,19 @@ impl Pool {
         }
     }
 
+    /// `count` more holders of a buffer that the caller holds.
+    pub(crate) fn retain(&self, held: Held, count: u32) {
+        let mut books = lock(&self.books);
+        match held {
+            Held::Pooled(id) => books.ledger.retain(id, count),
+            Held::Dedicated(number) => {
+                if let Some((_, refs)) = books.dedicated.get_mut(&number) {
+                    *refs += count;
+                }
+            }
+        }
+    }
+
     /// Gives back what holders held; freed with its last holder.
     pub(crate) fn release(&self, held: impl IntoIterator<Item = Held>) {
         let mut dropped = Vec::new();

@@ -15,18 +15,22 @@ use super::{
 pub(crate) enum Return {
     /// The buffer that was sent under this token.
     Token(u32),
+    /// The same, but the message was not handled: it may go to another member of the group.
+    Nack(u32),
     /// So many inline messages of this route of the sender.
     Credit { route: u16, count: u16 },
 }
 
 const KIND_TOKEN: u8 = 1;
 const KIND_CREDIT: u8 = 2;
+const KIND_NACK: u8 = 3;
 
 impl Return {
     /// `value u32 | kind u8 | 0 | lap u16`
     fn encode(self, lap: u16) -> u64 {
         let (kind, value) = match self {
             Return::Token(token) => (KIND_TOKEN, token),
+            Return::Nack(token) => (KIND_NACK, token),
             Return::Credit { route, count } => (KIND_CREDIT, u32::from(route) | u32::from(count) << 16),
         };
         u64::from(value) | u64::from(kind) << 32 | u64::from(lap) << 48
@@ -36,6 +40,7 @@ impl Return {
         let value = entry as u32;
         match (entry >> 32) as u8 {
             KIND_TOKEN => Ok(Return::Token(value)),
+            KIND_NACK => Ok(Return::Nack(value)),
             KIND_CREDIT => Ok(Return::Credit {
                 route: value as u16,
                 count: (value >> 16) as u16,

@@ -161,6 +161,8 @@ pub(crate) struct LinkParts {
     pub(crate) head: Cells<AtomicU64>,
     /// The owner's word for senders that wait for room.
     pub(crate) waiting: Cells<AtomicU64>,
+    /// The owner's loss counters, by route.
+    pub(crate) losses: Cells<AtomicU64>,
     /// The owner's return ring.
     pub(crate) returns: Cells<AtomicU64>,
     /// The owner's outgoing slots.
@@ -172,6 +174,7 @@ impl LinkParts {
         Self {
             head: cells(memory, std::mem::offset_of!(LinkHeader, head), 1),
             waiting: cells(memory, std::mem::offset_of!(LinkHeader, waiting), 1),
+            losses: cells(memory, layout::LOSSES_AT, layout::LOSSES),
             returns: cells(memory, layout::RETURNS_AT, returns as usize),
             slots: cells(memory, layout::slots_at(returns), ring_slots as usize),
         }

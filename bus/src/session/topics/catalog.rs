@@ -1,0 +1,461 @@
+//! Which topics and subscriptions there are, here and at the peers, and bringing them together.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::{pattern, publishing::Topic, subscription::Subscription};
+use crate::{
+    error::TopicError,
+    message::Source,
+    session::{
+        frame::{Binding, Frame, KindInfo, SubscriptionInfo, TopicInfo},
+        mailbox::{Kind, Mailbox},
+        node::Node,
+        peer::Session,
+        port::Port,
+        schemas,
+    },
+    shm::sync::lock,
+};
+
+/// Most topics and most subscriptions that one peer may announce.
+const PER_PEER: usize = 1 << 14;
+
+/// What is known of topics. Sessions are those of the announcing peers.
+#[derive(Debug, Default)]
+pub(crate) struct Catalog {
+    topics: HashMap<u32, Arc<Topic>>,
+    next_topic: u32,
+    subscriptions: HashMap<(u32, u32), Arc<Mailbox>>,
+    peer_topics: HashMap<(u64, u32), (Arc<Session>, TopicInfo)>,
+    peer_subscriptions: HashMap<(u64, u32, u32), (Arc<Session>, SubscriptionInfo)>,
+}
+
+/// A party whose type differs from ours: whom to ask about it, and what for.
+struct Conflict {
+    session: Option<Arc<Session>>,
+    /// The topic or pattern it announced.
+    name: String,
+}
+
+impl Catalog {
+    /// What a new peer is told.
+    pub(crate) fn own_frames(&self) -> Vec<Frame> {
+        let topics = self.topics.values().map(|topic| Frame::Topic(topic.info.clone()));
+        let subscriptions = self.subscriptions.values().filter_map(|mailbox| {
+            mailbox.subscription.as_ref().map(|own| Frame::Subscribe(own.info.clone()))
+        });
+        topics.chain(subscriptions).collect()
+    }
+
+    fn own_subscriptions(&self) -> impl Iterator<Item = &SubscriptionInfo> {
+        self.subscriptions.values().filter_map(|mailbox| mailbox.subscription.as_ref().map(|own| &own.info))
+    }
+
+    /// Somebody who publishes this topic, or subscribes to it, with another type.
+    fn conflict_of_topic(&self, topic: &TopicInfo) -> Option<Conflict> {
+        let differs = |name: &str, kind: &KindInfo| name == topic.name && *kind != topic.kind;
+        let wants = |wanted: &SubscriptionInfo| {
+            pattern::matches(&wanted.pattern, &topic.name) && wanted.kind != topic.kind
+        };
+        let own = self.topics.values().find(|own| differs(&own.info.name, &own.info.kind));
+        let own = own.map(|own| own.info.name.clone());
+        let own = own.or_else(|| self.own_subscriptions().find(|own| wants(own)).map(|own| own.pattern.clone()));
+        if let Some(name) = own {
+            return Some(Conflict { session: None, name });
+        }
+        let mut theirs = self.peer_topics.values().filter(|(_, info)| differs(&info.name, &info.kind));
+        let theirs = theirs.next().map(|(session, info)| (session, &info.name));
+        let wanted = || self.peer_subscriptions.values().find(|(_, info)| wants(info));
+        let theirs = theirs.or_else(|| wanted().map(|(session, info)| (session, &info.pattern)));
+        theirs.map(|(session, name)| Conflict { session: Some(session.clone()), name: name.clone() })
+    }
+
+    /// Somebody who publishes a topic that this pattern selects, with another type.
+    fn conflict_of_subscription(&self, wanted: &SubscriptionInfo) -> Option<Conflict> {
+        let differs = |info: &TopicInfo| {
+            pattern::matches(&wanted.pattern, &info.name) && info.kind != wanted.kind
+        };
+        if let Some(own) = self.topics.values().find(|own| differs(&own.info)) {
+            return Some(Conflict { session: None, name: own.info.name.clone() });
+        }
+        let (session, info) = self.peer_topics.values().find(|(_, info)| differs(info))?;
+        Some(Conflict { session: Some(session.clone()), name: info.name.clone() })
+    }
+}
+
+fn selects(wanted: &SubscriptionInfo, topic: &TopicInfo) -> bool {
+    pattern::matches(&wanted.pattern, &topic.name) && wanted.kind == topic.kind
+}
+
+impl Node {
+    // ---- publishing ----
+
+    /// Begins to publish a topic, and reaches everybody who is known to want it.
+    pub(crate) async fn publish_topic(
+        self: &Arc<Self>,
+        port: Arc<Port>,
+        name: &str,
+        kind: Kind,
+        history: usize,
+    ) -> Result<Arc<Topic>, TopicError> {
+        pattern::check_topic(name)?;
+        let info = TopicInfo { id: 0, name: name.to_owned(), kind: kind.info() };
+        let begun = {
+            // The registry's lock keeps new sessions out until both are told the same.
+            let _order = lock(&self.registry);
+            let mut catalog = lock(&self.catalog);
+            self.may_begin(catalog.conflict_of_topic(&info)).map(|()| {
+            let info = TopicInfo { id: catalog.next_topic, ..info };
+            catalog.next_topic += 1;
+            let topic = Topic::new(info.clone(), kind, self, port, history);
+            catalog.topics.insert(info.id, topic.clone());
+            let peers = catalog.peer_subscriptions.values().filter(|(_, wanted)| selects(wanted, &info));
+            let mut wanting: Vec<_> =
+                peers.map(|(session, wanted)| (Some(session.clone()), wanted.clone())).collect();
+            let own = catalog.own_subscriptions().filter(|wanted| selects(wanted, &info));
+            wanting.extend(own.map(|wanted| (None, wanted.clone())));
+            for session in &self.sessions {
+                session.send(&Frame::Topic(info.clone()), &[]);
+            }
+            (topic, wanting)
+            })
+        };
+        let (topic, wanting) = match begun {
+            Ok(begun) => begun,
+            Err(Some(conflict)) => return Err(self.explain(conflict, kind).await),
+            Err(None) => return Err(TopicError::Closed),
+        };
+        for (session, wanted) in wanting {
+            let session = match session {
+                Some(session) => session,
+                None => self.own_session().await?,
+            };
+            self.attach(&topic, &session, &wanted).await;
+        }
+        Ok(topic)
+    }
+
+    fn may_begin(&self, conflict: Option<Conflict>) -> Result<(), Option<Conflict>> {
+        match conflict {
+            Some(conflict) => Err(Some(conflict)),
+            None if self.is_closed() => Err(None),
+            None => Ok(()),
+        }
+    }
+
+    /// Brings one topic and one subscription together.
+    async fn attach(self: &Arc<Self>, topic: &Arc<Topic>, session: &Arc<Session>, wanted: &SubscriptionInfo) {
+        let link = match session.link(self, &topic.port, wanted.port).await {
+            Ok(link) => link,
+            Err(error) => {
+                tracing::warn!(topic = %topic.info.name, peer = %session.peer.name, ?error,
+                    "a subscriber is not reached");
+                return;
+            }
+        };
+        // It may have ended while the link was set up.
+        let current = {
+            let catalog = lock(&self.catalog);
+            if session.is_self {
+                catalog.subscriptions.contains_key(&(wanted.port, wanted.mailbox))
+            } else {
+                let key = (session.peer.id, wanted.port, wanted.mailbox);
+                catalog.peer_subscriptions.contains_key(&key)
+            }
+        };
+        if !current {
+            return;
+        }
+        // Announced before the first message can be seen; the reader waits for it if it overtakes.
+        match topic.attach(&link, wanted) {
+            Some(route) => session.send(
+                &Frame::Attached {
+                    port: wanted.port,
+                    mailbox: wanted.mailbox,
+                    topic: topic.info.id,
+                    link: link.id,
+                    route: u32::from(route),
+                },
+                &[],
+            ),
+            None => tracing::warn!(topic = %topic.info.name, peer = %session.peer.name,
+                "a subscriber is not reached: its link has no room for another topic"),
+        }
+    }
+
+    /// A topic is no longer published.
+    pub(crate) fn unpublish(&self, topic: &Topic) {
+        {
+            let _order = lock(&self.registry);
+            if lock(&self.catalog).topics.remove(&topic.info.id).is_none() {
+                return;
+            }
+            for session in &self.sessions {
+                session.send(&Frame::Untopic { id: topic.info.id }, &[]);
+            }
+        }
+        topic.close();
+    }
+
+    // ---- subscribing ----
+
+    /// Subscribes, and waits until everybody who is known to publish what is wanted sends it here.
+    pub(crate) async fn subscribe(
+        self: &Arc<Self>,
+        port: &Arc<Port>,
+        kind: Kind,
+        wanted: SubscriptionInfo,
+        within: Duration,
+    ) -> Result<Arc<Mailbox>, TopicError> {
+        pattern::check_pattern(&wanted.pattern)?;
+        let limit = self.config.mailboxes;
+        let number = port.reserve_mailbox(limit).ok_or(TopicError::TooMany { limit })?;
+        let wanted = SubscriptionInfo { port: port.id, mailbox: number, kind: kind.info(), ..wanted };
+        let binding = Binding {
+            name: wanted.pattern.clone(),
+            port: port.id,
+            mailbox: number,
+            window: wanted.depth,
+            kinds: vec![kind.info()],
+        };
+        let subscription = Subscription::new(wanted.clone());
+        let mailbox =
+            Mailbox::new(binding, vec![kind], port.clone(), Some(subscription), Arc::downgrade(self));
+        let mut changed = self.changed.subscribe();
+        let begun = {
+            let _order = lock(&self.registry);
+            let mut catalog = lock(&self.catalog);
+            self.may_begin(catalog.conflict_of_subscription(&wanted)).map(|()| {
+            port.add_mailbox(mailbox.clone());
+            catalog.subscriptions.insert((port.id, number), mailbox.clone());
+            let own: Vec<_> = catalog.topics.values().filter(|own| selects(&wanted, &own.info)).cloned().collect();
+            let theirs = catalog.peer_topics.iter().filter(|(_, (_, info))| selects(&wanted, info));
+            let mut expected: Vec<_> = theirs.map(|(key, _)| *key).collect();
+            expected.extend(own.iter().map(|own| (self.id(), own.info.id)));
+            for session in &self.sessions {
+                session.send(&Frame::Subscribe(wanted.clone()), &[]);
+            }
+            (own, expected)
+            })
+        };
+        let (own, expected) = match begun {
+            Ok(begun) => begun,
+            Err(conflict) => {
+                port.remove_mailbox(number);
+                return Err(match conflict {
+                    Some(conflict) => self.explain(conflict, kind).await,
+                    None => TopicError::Closed,
+                });
+            }
+        };
+        // From here on a dropped future must not leave the subscription behind.
+        let guard = Unsubscribe(&mailbox);
+        for topic in own {
+            let session = self.own_session().await?;
+            self.attach(&topic, &session, &wanted).await;
+        }
+        let all = async {
+            loop {
+                changed.borrow_and_update();
+                let waiting = expected.iter().any(|(node, topic)| {
+                    let attached = mailbox.subscription.as_ref().is_none_or(|s| s.is_attached(*node, *topic));
+                    let gone = *node != self.id() && !lock(&self.catalog).peer_topics.contains_key(&(*node, *topic));
+                    !attached && !gone
+                });
+                if !waiting || self.is_closed() || changed.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(within, all).await.is_err() {
+            return Err(TopicError::NotAttached { pattern: wanted.pattern, waited: within });
+        }
+        std::mem::forget(guard);
+        Ok(mailbox)
+    }
+
+    /// A subscription's mailbox was closed.
+    pub(crate) fn unsubscribe(&self, binding: &Binding) {
+        {
+            let _order = lock(&self.registry);
+            lock(&self.catalog).subscriptions.remove(&(binding.port, binding.mailbox));
+            for session in &self.sessions {
+                session.send(&Frame::Unsubscribe { port: binding.port, mailbox: binding.mailbox }, &[]);
+            }
+        }
+        if let Some(port) = self.port(binding.port) {
+            port.remove_mailbox(binding.mailbox);
+        }
+        if let Some(own) = self.own_session_now() {
+            self.forgot_subscription(&own, binding.port, binding.mailbox);
+        }
+    }
+
+    // ---- what peers say ----
+
+    pub(crate) fn heard_topic(self: &Arc<Self>, session: &Arc<Session>, info: TopicInfo) {
+        let node = session.peer.id;
+        let mut catalog = lock(&self.catalog);
+        if catalog.peer_topics.keys().filter(|(of, _)| *of == node).count() >= PER_PEER {
+            return session.close("it announces too many topics");
+        }
+        if catalog.own_subscriptions().any(|own| {
+            pattern::matches(&own.pattern, &info.name) && own.kind != info.kind
+        }) {
+            tracing::warn!(topic = %info.name, peer = %session.peer.name,
+                "a topic we subscribe to is published there with another type; nothing of it arrives");
+        }
+        catalog.peer_topics.insert((node, info.id), (session.clone(), info));
+        drop(catalog);
+        self.touch();
+    }
+
+    pub(crate) fn forgot_topic(&self, session: &Arc<Session>, id: u32) {
+        // What was sent before is still on its way, so subscriptions keep knowing the topic.
+        lock(&self.catalog).peer_topics.remove(&(session.peer.id, id));
+        self.touch();
+    }
+
+    pub(crate) fn heard_subscription(self: &Arc<Self>, session: &Arc<Session>, wanted: SubscriptionInfo) {
+        let node = session.peer.id;
+        let topics: Vec<_> = {
+            let mut catalog = lock(&self.catalog);
+            if catalog.peer_subscriptions.keys().filter(|(of, ..)| *of == node).count() >= PER_PEER {
+                return session.close("it announces too many subscriptions");
+            }
+            let topics = catalog.topics.values().filter(|topic| selects(&wanted, &topic.info)).cloned().collect();
+            let key = (node, wanted.port, wanted.mailbox);
+            catalog.peer_subscriptions.insert(key, (session.clone(), wanted.clone()));
+            topics
+        };
+        if topics.is_empty() {
+            return;
+        }
+        let (node, session) = (Arc::downgrade(self), session.clone());
+        self.spawn(async move {
+            for topic in topics {
+                let Some(node) = node.upgrade() else { return };
+                node.attach(&topic, &session, &wanted).await;
+            }
+        });
+    }
+
+    pub(crate) fn forgot_subscription(&self, session: &Arc<Session>, port: u32, mailbox: u32) {
+        let topics: Vec<_> = {
+            let mut catalog = lock(&self.catalog);
+            catalog.peer_subscriptions.remove(&(session.peer.id, port, mailbox));
+            catalog.topics.values().cloned().collect()
+        };
+        for link in session.links_to(port) {
+            link.stop_topic_routes(mailbox);
+            for topic in &topics {
+                topic.detach(link.id, mailbox);
+            }
+        }
+    }
+
+    /// A publisher says that a subscription of ours gets its topic from now on.
+    pub(crate) fn attached(
+        &self,
+        session: &Arc<Session>,
+        port: u32,
+        mailbox: u32,
+        topic: u32,
+        link: u32,
+        route: u32,
+    ) {
+        let known = {
+            let catalog = lock(&self.catalog);
+            let name = if session.is_self {
+                catalog.topics.get(&topic).map(|own| own.info.name.clone())
+            } else {
+                catalog.peer_topics.get(&(session.peer.id, topic)).map(|(_, info)| info.name.clone())
+            };
+            catalog.subscriptions.get(&(port, mailbox)).cloned().zip(name)
+        };
+        let losses = session.losses_of(link);
+        let (Some((mailbox, name)), Some(losses), Ok(route)) = (known, losses, u16::try_from(route)) else {
+            // The subscription or the topic has ended meanwhile.
+            return;
+        };
+        let source = Source { topic: name, node: session.peer.name.clone(), topic_id: topic };
+        if let Some(subscription) = &mailbox.subscription {
+            subscription.attach(session.peer.id, Arc::new(source), losses, route);
+        }
+        // Its first messages may have waited for this.
+        mailbox.port.poke();
+        self.touch();
+    }
+
+    /// A session has ended, and its links are lost.
+    pub(crate) fn topics_lost(&self, session: &Arc<Session>) {
+        let node = session.peer.id;
+        let (topics, mailboxes): (Vec<_>, Vec<_>) = {
+            let mut catalog = lock(&self.catalog);
+            if !session.is_self {
+                catalog.peer_topics.retain(|(of, _), _| *of != node);
+                catalog.peer_subscriptions.retain(|(of, ..), _| *of != node);
+            }
+            (catalog.topics.values().cloned().collect(), catalog.subscriptions.values().cloned().collect())
+        };
+        for topic in topics {
+            topic.notify();
+        }
+        for mailbox in mailboxes {
+            if let Some(subscription) = &mailbox.subscription {
+                subscription.detach_node(node);
+            }
+        }
+        self.touch();
+    }
+
+    /// The node leaves.
+    pub(crate) fn close_topics(&self) {
+        let (topics, mailboxes) = {
+            let mut catalog = lock(&self.catalog);
+            (std::mem::take(&mut catalog.topics), catalog.subscriptions.values().cloned().collect::<Vec<_>>())
+        };
+        for topic in topics.into_values() {
+            topic.close();
+        }
+        for mailbox in mailboxes {
+            mailbox.close();
+        }
+    }
+
+    /// What differs, field by field.
+    async fn explain(self: &Arc<Self>, conflict: Conflict, kind: Kind) -> TopicError {
+        let ours = ((kind.schema)(), (kind.reply)());
+        let (node, difference) = match &conflict.session {
+            Some(session) => {
+                let theirs = session.ask_schemas(&conflict.name, kind.name).await.unwrap_or_default();
+                (session.peer.name.clone(), schemas::explain(&ours.0, &ours.1, &theirs))
+            }
+            None => {
+                let theirs = self.describe_topic(&conflict.name).unwrap_or_default();
+                (self.config.node.clone(), schemas::explain(&ours.0, &ours.1, &theirs))
+            }
+        };
+        TopicError::Schema { topic: conflict.name, node, message: kind.name.to_owned(), difference }
+    }
+
+    /// The archived schemas of a topic or subscription of ours, by its name or pattern.
+    pub(crate) fn describe_topic(&self, name: &str) -> Option<crate::session::peer::Described> {
+        let catalog = lock(&self.catalog);
+        let topic = catalog.topics.values().find(|own| own.info.name == name).map(|own| own.kind);
+        let wanted = || catalog.subscriptions.values().find(|own| own.binding.name == name).map(|own| own.kinds[0]);
+        let kind = topic.or_else(wanted)?;
+        drop(catalog);
+        let (schema, reply) = (schemas::encode(&(kind.schema)()), schemas::encode(&(kind.reply)()));
+        Some((schema, reply))
+    }
+}
+
+/// Ends a subscription that was not completed.
+struct Unsubscribe<'a>(&'a Arc<Mailbox>);
+
+impl Drop for Unsubscribe<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}

@@ -1,0 +1,293 @@
+//! The publisher's side of one subscription: what it gets now, what waits for room, what is dropped.
+
+use std::{collections::VecDeque, sync::Arc, task::Waker};
+
+use crate::{
+    session::link::{Link, NoSend, SentBuffer, Unhandled},
+    shm::{
+        descriptor::Descriptor,
+        pool::{Held, Pool},
+    },
+};
+
+/// What happens to a message for which a subscription has no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Policy {
+    Wait,
+    DropNewest,
+    /// This many wait here; the oldest of them goes.
+    KeepLast(usize),
+}
+
+/// A published message that is kept: in a history, or until there is room. It holds its buffer.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) descriptor: Descriptor,
+    buffer: Option<SentBuffer>,
+    pool: Arc<Pool>,
+}
+
+impl Stored {
+    /// Takes over the caller's reference to the buffer.
+    pub(crate) fn new(descriptor: Descriptor, buffer: Option<SentBuffer>, pool: &Arc<Pool>) -> Self {
+        Self { descriptor, buffer, pool: pool.clone() }
+    }
+
+    /// What a member of a group gave back.
+    pub(crate) fn unhandled(message: Unhandled, pool: &Arc<Pool>) -> Self {
+        let mut descriptor = message.descriptor;
+        descriptor.set_redelivered();
+        Self::new(descriptor, Some(message.buffer), pool)
+    }
+
+    fn held(&self) -> Option<Held> {
+        self.buffer.map(|buffer| buffer.held)
+    }
+
+    /// Sends it to one subscription, for which one more reference is taken.
+    fn send(&self, link: &Link, mailbox: u32, route: u16) -> Result<(), NoSend> {
+        let mut descriptor = self.descriptor;
+        descriptor.readdress(mailbox, route);
+        if let Some(held) = self.held() {
+            self.pool.retain(held, 1);
+        }
+        link.send_published(descriptor, self.buffer).inspect_err(|_| self.pool.release(self.held()))
+    }
+}
+
+impl Clone for Stored {
+    fn clone(&self) -> Self {
+        if let Some(held) = self.held() {
+            self.pool.retain(held, 1);
+        }
+        Self { descriptor: self.descriptor, buffer: self.buffer, pool: self.pool.clone() }
+    }
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        self.pool.release(self.held());
+    }
+}
+
+/// Counts of what went through outlets.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Flow {
+    pub(crate) delivered: u64,
+    pub(crate) dropped: u64,
+}
+
+/// One subscription of one node, as its publisher sees it.
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    pub(crate) link: Arc<Link>,
+    pub(crate) mailbox: u32,
+    pub(crate) route: u16,
+    pub(crate) policy: Policy,
+    /// What waits for room, oldest first: the history a late joiner gets, or what `KeepLast` keeps.
+    backlog: VecDeque<Stored>,
+    lost: u64,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offered {
+    Done,
+    /// The subscription is gone.
+    Gone,
+}
+
+impl Outlet {
+    pub(crate) fn new(link: Arc<Link>, mailbox: u32, route: u16, policy: Policy) -> Self {
+        Self { link, mailbox, route, policy, backlog: VecDeque::new(), lost: 0 }
+    }
+
+    /// Whether a message sent now would be sent at once.
+    pub(crate) fn has_room(&self) -> bool {
+        self.backlog.is_empty() && self.link.has_room(self.route)
+    }
+
+    /// Sends, or does what the policy says.
+    pub(crate) fn offer(&mut self, message: &Stored, waker: &Waker, flow: &mut Flow) -> Offered {
+        if !self.backlog.is_empty() && self.flush(waker, flow) == Offered::Gone {
+            return Offered::Gone;
+        }
+        if self.backlog.is_empty() {
+            match message.send(&self.link, self.mailbox, self.route) {
+                Ok(()) => {
+                    flow.delivered += 1;
+                    return Offered::Done;
+                }
+                Err(NoSend::Full(_)) => {}
+                Err(NoSend::Lost | NoSend::Stopped) => return Offered::Gone,
+            }
+        }
+        match self.policy {
+            Policy::DropNewest => self.lose(flow),
+            Policy::KeepLast(keep) => {
+                self.backlog.push_back(message.clone());
+                while self.backlog.len() > keep.max(1) {
+                    self.backlog.pop_front();
+                    self.lose(flow);
+                }
+                return self.flush(waker, flow);
+            }
+            // Its room was seen before, and was taken by a tell on the same link.
+            Policy::Wait => {
+                self.backlog.push_back(message.clone());
+                return self.flush(waker, flow);
+            }
+        }
+        Offered::Done
+    }
+
+    fn lose(&mut self, flow: &mut Flow) {
+        self.lost += 1;
+        flow.dropped += 1;
+        self.link.tell_losses(self.route, self.lost);
+    }
+
+    /// Puts a history in front of everything that is published from now on.
+    pub(crate) fn begin_with(
+        &mut self,
+        history: impl Iterator<Item = Stored>,
+        waker: &Waker,
+        flow: &mut Flow,
+    ) -> Offered {
+        self.backlog.extend(history);
+        self.flush(waker, flow)
+    }
+
+    /// Sends what waits, as far as there is room; `waker` is called when there is more.
+    pub(crate) fn flush(&mut self, waker: &Waker, flow: &mut Flow) -> Offered {
+        let mut registered = false;
+        while let Some(message) = self.backlog.front() {
+            match message.send(&self.link, self.mailbox, self.route) {
+                Ok(()) => {
+                    flow.delivered += 1;
+                    self.backlog.pop_front();
+                }
+                Err(NoSend::Full(_)) if registered => break,
+                Err(NoSend::Full(_)) => {
+                    self.link.wait(waker);
+                    registered = true;
+                }
+                Err(NoSend::Lost | NoSend::Stopped) => return Offered::Gone,
+            }
+        }
+        Offered::Done
+    }
+}
+
+/// Subscriptions that share a topic's messages.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) name: String,
+    members: Vec<Outlet>,
+    /// Members that left, until everything they had has come back.
+    leaving: Vec<Outlet>,
+    /// What waits for a member with room: given back, or not sent yet.
+    backlog: VecDeque<Stored>,
+    /// Most messages that wait while there is no member, or under a dropping policy.
+    depth: usize,
+    pub(crate) policy: Policy,
+    next: usize,
+}
+
+impl Group {
+    pub(crate) fn new(name: String, depth: usize, policy: Policy) -> Self {
+        let (members, leaving) = (Vec::new(), Vec::new());
+        Self { name, members, leaving, backlog: VecDeque::new(), depth, policy, next: 0 }
+    }
+
+    pub(crate) fn join(&mut self, member: Outlet) {
+        self.members.push(member);
+    }
+
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Outlet> {
+        self.members.iter()
+    }
+
+    /// Nobody is left, and nothing waits for somebody.
+    pub(crate) fn is_over(&self) -> bool {
+        self.members.is_empty() && self.leaving.is_empty() && self.backlog.is_empty()
+    }
+
+    /// Whether a message published now would be taken at once.
+    pub(crate) fn has_room(&self) -> bool {
+        if self.members.is_empty() {
+            return self.backlog.len() < self.depth;
+        }
+        self.backlog.is_empty() && self.members.iter().any(Outlet::has_room)
+    }
+
+    /// Gives a message to a member that has room, in turn.
+    fn give(&mut self, message: &Stored, flow: &mut Flow) -> bool {
+        let mut tried = 0;
+        while tried < self.members.len() {
+            let at = self.next % self.members.len();
+            let member = &self.members[at];
+            match message.send(&member.link, member.mailbox, member.route) {
+                Ok(()) => {
+                    self.next = at + 1;
+                    flow.delivered += 1;
+                    return true;
+                }
+                Err(NoSend::Full(_)) => {
+                    self.next = at + 1;
+                    tried += 1;
+                }
+                Err(NoSend::Lost | NoSend::Stopped) => self.leaving.push(self.members.swap_remove(at)),
+            }
+        }
+        false
+    }
+
+    /// Offers a message; it waits here if nobody has room and the policy or the depth allow.
+    pub(crate) fn offer(&mut self, message: &Stored, waker: &Waker, flow: &mut Flow) {
+        self.flush(waker, flow);
+        if self.backlog.is_empty() && self.give(message, flow) {
+            return;
+        }
+        let bounded = self.policy != Policy::Wait || self.members.is_empty();
+        if bounded && self.backlog.len() >= self.depth {
+            flow.dropped += 1;
+            return;
+        }
+        self.backlog.push_back(message.clone());
+        self.flush(waker, flow);
+    }
+
+    /// Takes back what members gave back or left behind, and sends what waits, as far as there is room.
+    pub(crate) fn flush(&mut self, waker: &Waker, flow: &mut Flow) {
+        for member in self.members.iter().chain(&self.leaving) {
+            let pool = &member.link.session.pool;
+            for message in member.link.take_unhandled(member.route).into_iter().rev() {
+                self.backlog.push_front(Stored::unhandled(message, pool));
+            }
+        }
+        self.members.retain(|member| !member.link.is_lost());
+        self.leaving.retain(|member| member.link.holds(member.route));
+        let mut registered = false;
+        while let Some(message) = self.backlog.pop_front() {
+            if self.give(&message, flow) {
+                continue;
+            }
+            self.backlog.push_front(message);
+            if registered || self.members.is_empty() {
+                break;
+            }
+            for member in &self.members {
+                member.link.wait(waker);
+            }
+            registered = true;
+        }
+    }
+
+    /// A member left. What it gives back unhandled goes to others.
+    pub(crate) fn leave(&mut self, link: u32, mailbox: u32) {
+        let gone =
+            self.members.extract_if(.., |member| member.link.id == link && member.mailbox == mailbox);
+        self.leaving.extend(gone);
+    }
+}

@@ -1,0 +1,314 @@
+//! A topic as its publisher keeps it.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, Weak},
+    task::{Wake, Waker},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use tokio::sync::Notify;
+
+use super::outlet::{Flow, Group, Offered, Outlet, Policy, Stored};
+use crate::{
+    session::{
+        frame::{SubscriptionInfo, TopicInfo},
+        link::{Link, Parcel, SentBuffer},
+        mailbox::Kind,
+        node::Node,
+        port::Port,
+    },
+    shm::{
+        descriptor::{Descriptor, SlotKind},
+        pool::Pool,
+        sync::lock,
+    },
+};
+
+/// What a topic has counted.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct TopicCounts {
+    pub(crate) published: u64,
+    pub(crate) bytes: u64,
+    pub(crate) flow: Flow,
+    pub(crate) subscribers: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sequence: u64,
+    outlets: Vec<Outlet>,
+    groups: Vec<Group>,
+    history: VecDeque<Stored>,
+    counts: TopicCounts,
+    /// Publishers that wait for room.
+    waiting: Vec<Waker>,
+    closed: bool,
+}
+
+/// One topic of this node.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    pub(crate) info: TopicInfo,
+    pub(crate) kind: Kind,
+    /// Where subscriptions of this topic are reached from.
+    pub(crate) port: Arc<Port>,
+    pool: Arc<Pool>,
+    history: usize,
+    state: Mutex<State>,
+    /// Wakes the task that sends what had to wait.
+    pump: Arc<Pump>,
+}
+
+/// What links wake when there is room again. It only leaves a note: the waker may be called under locks.
+#[derive(Debug, Default)]
+struct Pump(Notify);
+
+impl Wake for Pump {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
+/// Why nothing was published. The message is given back.
+#[derive(Debug)]
+pub(crate) enum Unpublished {
+    /// A subscription that is to be waited for has no room.
+    NoRoom(Parcel),
+    /// A group needs messages in buffers, which can be given to another member.
+    NotInline,
+}
+
+impl Topic {
+    pub(crate) fn new(
+        info: TopicInfo,
+        kind: Kind,
+        node: &Arc<Node>,
+        port: Arc<Port>,
+        history: usize,
+    ) -> Arc<Self> {
+        let topic = Arc::new(Self {
+            info,
+            kind,
+            port,
+            pool: node.pool.clone(),
+            history,
+            state: Mutex::default(),
+            pump: Arc::default(),
+        });
+        node.spawn(pump(Arc::downgrade(&topic), topic.pump.clone()));
+        topic
+    }
+
+    fn waker(&self) -> Waker {
+        Waker::from(self.pump.clone())
+    }
+
+    /// Whether messages must be in buffers, also small ones.
+    pub(crate) fn has_groups(&self) -> bool {
+        !lock(&self.state).groups.is_empty()
+    }
+
+    /// Whether anybody gets, or will get, what is published. If not, the message is counted here and need
+    /// not even be archived.
+    pub(crate) fn is_wanted_or_count(&self) -> bool {
+        let mut state = lock(&self.state);
+        let wanted = self.history > 0 || !state.outlets.is_empty() || !state.groups.is_empty();
+        if !wanted {
+            state.sequence += 1;
+            state.counts.published += 1;
+        }
+        wanted
+    }
+
+    /// Gives a message to everybody whose policy allows. Never waits; `Err` gives the message back.
+    pub(crate) fn publish(&self, parcel: Parcel) -> Result<(), Unpublished> {
+        let mut state = lock(&self.state);
+        if !state.has_room() {
+            return Err(Unpublished::NoRoom(parcel));
+        }
+        if !state.groups.is_empty() && matches!(parcel, Parcel::Inline(_)) {
+            return Err(Unpublished::NotInline);
+        }
+        let State { sequence, outlets, groups, history, counts, .. } = &mut *state;
+        let mut descriptor = Descriptor::new(SlotKind::Publish, 0, 0, 0, *sequence);
+        *sequence += 1;
+        counts.published += 1;
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let buffer = match parcel {
+            Parcel::Inline(inline) => {
+                counts.bytes += u64::from(inline.len);
+                descriptor.set_inline(&inline);
+                None
+            }
+            Parcel::Buffer(buffer, len) => {
+                counts.bytes += len as u64;
+                let (segment, offset) = (buffer.segment(), buffer.offset() as u64);
+                Some(SentBuffer { held: buffer.into_held(), segment, offset, len: len as u64 })
+            }
+        };
+        descriptor.set_topic(self.info.id, time.as_nanos() as u64);
+        let message = Stored::new(descriptor, buffer, &self.pool);
+        let waker = self.waker();
+        outlets.retain_mut(|outlet| outlet.offer(&message, &waker, &mut counts.flow) == Offered::Done);
+        for group in groups.iter_mut() {
+            group.offer(&message, &waker, &mut counts.flow);
+        }
+        if self.history > 0 {
+            if history.len() == self.history {
+                history.pop_front();
+            }
+            history.push_back(message);
+        }
+        Ok(())
+    }
+
+    /// Registers a publisher that waits for room; it must try once more afterwards.
+    pub(crate) fn wait(&self, waker: &Waker) {
+        let mut state = lock(&self.state);
+        if !state.waiting.iter().any(|known| known.will_wake(waker)) {
+            state.waiting.push(waker.clone());
+        }
+        let own = self.waker();
+        for outlet in state.outlets.iter().filter(|outlet| outlet.policy == Policy::Wait) {
+            outlet.link.wait(&own);
+        }
+        for group in state.groups.iter().filter(|group| group.policy == Policy::Wait) {
+            for member in group.members() {
+                member.link.wait(&own);
+            }
+        }
+    }
+
+    /// Sends what waits, as far as there is room, and wakes publishers that wait.
+    pub(crate) fn flush(&self) {
+        let waiting = {
+            let mut state = lock(&self.state);
+            let State { outlets, groups, counts, waiting, .. } = &mut *state;
+            let waker = self.waker();
+            outlets.retain_mut(|outlet| {
+                !outlet.link.is_lost() && outlet.flush(&waker, &mut counts.flow) == Offered::Done
+            });
+            for group in groups.iter_mut() {
+                group.flush(&waker, &mut counts.flow);
+            }
+            groups.retain(|group| !group.is_over());
+            std::mem::take(waiting)
+        };
+        for waker in waiting {
+            waker.wake();
+        }
+    }
+
+    /// A subscription begins: it gets the history, then everything from now on. Gives the route it gets it
+    /// by. `None`: there is no room for another route, or the
+    /// topic is closed.
+    pub(crate) fn attach(&self, link: &Arc<Link>, wanted: &SubscriptionInfo) -> Option<u16> {
+        let policy = wanted.policy();
+        let group = wanted.group.clone();
+        let window = wanted.window();
+        let mut state = lock(&self.state);
+        if state.closed {
+            return None;
+        }
+        let known = state.outlets.iter().chain(state.groups.iter().flat_map(Group::members));
+        if let Some(known) = known
+            .into_iter()
+            .find(|known| known.link.id == link.id && known.mailbox == wanted.mailbox)
+        {
+            return Some(known.route);
+        }
+        let route = link.topic_route(wanted.mailbox, window, group.is_some())?;
+        let mut outlet = Outlet::new(link.clone(), wanted.mailbox, route, policy);
+        let State { outlets, groups, history, counts, .. } = &mut *state;
+        let waker = self.waker();
+        match group {
+            None => {
+                if outlet.begin_with(history.iter().cloned(), &waker, &mut counts.flow) == Offered::Done {
+                    outlets.push(outlet);
+                }
+            }
+            Some(name) => {
+                link.watch_groups(waker.clone());
+                let at = groups.iter().position(|group| group.name == name).unwrap_or_else(|| {
+                    groups.push(Group::new(name, wanted.depth as usize, policy));
+                    groups.len() - 1
+                });
+                groups[at].join(outlet);
+                groups[at].flush(&waker, &mut counts.flow);
+            }
+        }
+        Some(route)
+    }
+
+    /// A subscription ended.
+    pub(crate) fn detach(&self, link: u32, mailbox: u32) {
+        {
+            let mut state = lock(&self.state);
+            state.outlets.retain(|outlet| outlet.link.id != link || outlet.mailbox != mailbox);
+            for group in &mut state.groups {
+                group.leave(link, mailbox);
+            }
+        }
+        // Publishers that waited for it need not.
+        self.notify();
+    }
+
+    /// Lets the pump look: links may have been lost.
+    pub(crate) fn notify(&self) {
+        self.pump.0.notify_one();
+    }
+
+    pub(crate) fn counts(&self) -> TopicCounts {
+        let state = lock(&self.state);
+        let members = state.groups.iter().flat_map(Group::members).count();
+        TopicCounts { subscribers: (state.outlets.len() + members) as u64, ..state.counts }
+    }
+
+    /// The number the next message will have.
+    pub(crate) fn next_sequence(&self) -> u64 {
+        lock(&self.state).sequence
+    }
+
+    /// The publisher is gone: what waits for room is still sent as far as there is any, then dropped.
+    pub(crate) fn close(&self) {
+        self.flush();
+        let mut state = lock(&self.state);
+        state.closed = true;
+        let dropped = (std::mem::take(&mut state.outlets), std::mem::take(&mut state.groups));
+        let history = std::mem::take(&mut state.history);
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        drop((dropped, history));
+        for waker in waiting {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.state).closed
+    }
+}
+
+impl State {
+    /// Whether everybody whose policy is to be waited for has room.
+    fn has_room(&self) -> bool {
+        let outlets = self.outlets.iter().all(|outlet| outlet.policy != Policy::Wait || outlet.has_room());
+        outlets && self.groups.iter().all(|group| group.policy != Policy::Wait || group.has_room())
+    }
+}
+
+/// Sends what had to wait, whenever a link has room again; ends with its topic.
+async fn pump(topic: Weak<Topic>, notes: Arc<Pump>) {
+    loop {
+        notes.0.notified().await;
+        let Some(topic) = topic.upgrade() else { return };
+        topic.flush();
+    }
+}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        self.pump.0.notify_one();
+    }
+}

@@ -1,0 +1,252 @@
+//! The sending end of a topic.
+
+use std::{
+    fmt,
+    future::IntoFuture,
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use crate::{
+    actor::port_here,
+    error::{Bound, SendError, TopicError},
+    message::ShmMessage,
+    session::{
+        link::Parcel,
+        mailbox::Kind,
+        node::Node,
+        parcel,
+        topics::publishing::{Topic, Unpublished},
+    },
+    shm::layout::TOPIC_INLINE_BYTES,
+};
+
+/// Begins to publish; see [`Bus::publisher`](crate::Bus::publisher).
+#[must_use = "a publisher is made by awaiting this"]
+#[derive(Debug)]
+pub struct OpenPublisher<M> {
+    node: Arc<Node>,
+    topic: String,
+    history: usize,
+    message: PhantomData<fn() -> M>,
+}
+
+impl<M: ShmMessage> OpenPublisher<M> {
+    pub(crate) fn new(node: Arc<Node>, topic: String) -> Self {
+        Self { node, topic, history: 0, message: PhantomData }
+    }
+
+    /// Keeps the last `messages` for subscribers that come later; they get them first, in order. Default 0.
+    pub fn history(mut self, messages: usize) -> Self {
+        self.history = messages;
+        self
+    }
+
+    async fn open(self) -> Result<Publisher<M>, TopicError> {
+        let port = self.node.port_of(port_here())?;
+        let topic = self.node.publish_topic(port, &self.topic, Kind::of::<M>(), self.history).await?;
+        Ok(Publisher { inner: Arc::new(Inner { topic, node: self.node }), message: PhantomData })
+    }
+}
+
+impl<M: ShmMessage> IntoFuture for OpenPublisher<M> {
+    type Output = Result<Publisher<M>, TopicError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.open())
+    }
+}
+
+/// Publishes messages of one type to one topic. Cheap to clone; the topic ends with its last clone.
+///
+/// A message is archived once, however many subscribers get it; each gets a descriptor. Without
+/// subscribers and history it is only counted.
+///
+/// ```no_run
+/// use shmbus::prelude::*;
+/// #[derive(ShmMessage)] pub struct Tick { pub price: u64 }
+/// # async fn f(bus: Bus) -> Result<(), Box<dyn std::error::Error>> {
+/// let ticks = bus.publisher::<Tick>("md.ticks.nasdaq").history(1).await?;
+/// ticks.publish(&Tick { price: 101 })?;
+/// # Ok(()) }
+/// ```
+pub struct Publisher<M> {
+    inner: Arc<Inner>,
+    message: PhantomData<fn() -> M>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    topic: Arc<Topic>,
+    /// The bus stays joined as long as somebody publishes.
+    node: Arc<Node>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.node.unpublish(&self.topic);
+    }
+}
+
+impl<M> Clone for Publisher<M> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), message: PhantomData }
+    }
+}
+
+impl<M> fmt::Debug for Publisher<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher").field("topic", &self.topic()).finish_non_exhaustive()
+    }
+}
+
+/// What a publisher has counted on its topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct TopicStats {
+    /// Messages published.
+    pub published: u64,
+    /// Their archived size, in bytes, of those that somebody wanted.
+    pub bytes: u64,
+    /// Descriptors sent to subscribers, the history's included.
+    pub delivered: u64,
+    /// Messages that a subscriber did not get for want of room, counted once per subscriber.
+    pub dropped: u64,
+    /// Subscribers now.
+    pub subscribers: u64,
+}
+
+impl<M> Publisher<M> {
+    /// The topic.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.inner.topic.info.name
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn stats(&self) -> TopicStats {
+        let counts = self.inner.topic.counts();
+        TopicStats {
+            published: counts.published,
+            bytes: counts.bytes,
+            delivered: counts.flow.delivered,
+            dropped: counts.flow.dropped,
+            subscribers: counts.subscribers,
+        }
+    }
+
+    /// The number that the next message will have.
+    #[must_use]
+    pub fn next_sequence(&self) -> u64 {
+        self.inner.topic.next_sequence()
+    }
+}
+
+impl<M: ShmMessage> Publisher<M> {
+    /// Publishes now. A subscriber without room is treated by its own policy; only one that is to be waited
+    /// for makes this fail, and then nobody gets the message.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] as said, or with [`Bound::Pool`]; the others name what is wrong with the message.
+    pub fn publish(&self, message: &M) -> Result<(), SendError> {
+        if !self.is_wanted()? {
+            return Ok(());
+        }
+        self.attempt(message, &mut None)
+    }
+
+    /// Publishes as soon as every subscriber that is to be waited for has room.
+    ///
+    /// # Errors
+    /// Those of [`publish`](Publisher::publish) without `Full`.
+    pub fn publish_wait<'a>(&'a self, message: &'a M) -> Publish<'a, M> {
+        Publish { publisher: self, message, parcel: None }
+    }
+
+    fn is_wanted(&self) -> Result<bool, SendError> {
+        let Inner { topic, node } = &*self.inner;
+        if node.is_closed() || topic.is_closed() {
+            return Err(SendError::Closed { name: topic.info.name.clone() });
+        }
+        Ok(topic.is_wanted_or_count())
+    }
+
+    fn pack(&self, message: &M) -> Result<Parcel, SendError> {
+        let Inner { topic, node } = &*self.inner;
+        let inline = if topic.has_groups() { 0 } else { TOPIC_INLINE_BYTES };
+        let limit = node.config.message_bytes;
+        let packed = parcel::pack_with(message, &node.pool, limit, inline, |_| {});
+        packed.map_err(|why| why.to(&topic.info.name))
+    }
+
+    fn attempt(&self, message: &M, kept: &mut Option<Parcel>) -> Result<(), SendError> {
+        let Inner { topic, node } = &*self.inner;
+        loop {
+            let parcel = match kept.take() {
+                Some(parcel) => parcel,
+                None => match self.pack(message) {
+                    Err(SendError::Full { bound: Bound::Pool, .. }) => {
+                        node.collect_all();
+                        self.pack(message)?
+                    }
+                    packed => packed?,
+                },
+            };
+            match topic.publish(parcel) {
+                Ok(()) => return Ok(()),
+                Err(Unpublished::NoRoom(parcel)) => {
+                    *kept = Some(parcel);
+                    return Err(SendError::Full { name: topic.info.name.clone(), bound: Bound::Window });
+                }
+                // A group came in between.
+                Err(Unpublished::NotInline) => {}
+            }
+        }
+    }
+}
+
+/// The future of [`Publisher::publish_wait`]. Dropped before it is done, nothing was published.
+#[must_use = "futures do nothing unless awaited"]
+#[derive(Debug)]
+pub struct Publish<'a, M> {
+    publisher: &'a Publisher<M>,
+    message: &'a M,
+    parcel: Option<Parcel>,
+}
+
+impl<M: ShmMessage> Future for Publish<'_, M> {
+    type Output = Result<(), SendError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let turn = std::task::ready!(tokio::task::coop::poll_proceed(cx));
+        if this.parcel.is_none() && !this.publisher.is_wanted()? {
+            turn.made_progress();
+            return Poll::Ready(Ok(()));
+        }
+        let Inner { topic, node } = &*this.publisher.inner;
+        for registered in [false, true] {
+            match this.publisher.attempt(this.message, &mut this.parcel) {
+                Err(SendError::Full { .. }) if node.is_closed() || topic.is_closed() => {
+                    return Poll::Ready(Err(SendError::Closed { name: topic.info.name.clone() }));
+                }
+                Err(SendError::Full { bound, .. }) if !registered => {
+                    if bound == Bound::Pool {
+                        node.wait_for_memory(cx.waker());
+                    }
+                    topic.wait(cx.waker());
+                }
+                Err(SendError::Full { .. }) => {}
+                done => {
+                    turn.made_progress();
+                    return Poll::Ready(done);
+                }
+            }
+        }
+        Poll::Pending
+    }
+}

@@ -35,12 +35,12 @@ mod topic;
 #[cfg(not(loom))]
 pub use {
     actor::{
-        Accepts, Address, Ask, Bind, BindAddr, Bound, Forwarded, OnPanic, OpenAddress, Presence, Protocol,
-        Tell, Watch,
+        Accepts, Address, Ask, AskLoan, Bind, BindAddr, Bound, Forwarded, Loan, OnPanic, OpenAddress,
+        OpenLoan, Presence, Protocol, SendLoan, Tell, Unsent, Watch,
     },
     bus::Bus,
     config::{Config, Spin},
-    message::{Origin, Received, ShmMessage, ShmType, Trust},
+    message::{Bulk, Origin, Received, ShmMessage, ShmType, Trust},
     shmbus_macros::{ShmMessage, ShmType},
     stats::Stats,
     topic::{
@@ -53,8 +53,8 @@ pub use {
 #[cfg(not(loom))]
 pub mod prelude {
     pub use crate::{
-        Address, Bus, Config, OnPanic, Presence, Publisher, Received, ShmMessage, ShmType, Spin, Subscriber,
-        Trust, WhenFull,
+        Address, Bulk, Bus, Config, OnPanic, Presence, Publisher, Received, ShmMessage, ShmType, Spin,
+        Subscriber, Trust, WhenFull,
     };
 }
 
@@ -62,6 +62,6 @@ pub mod prelude {
 #[cfg(not(loom))]
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::message::{ShmMessage, ShmType, private::*, schema};
+    pub use crate::message::{Bulk, ShmMessage, ShmRoot, ShmType, private::*, schema};
     pub use rkyv;
 }

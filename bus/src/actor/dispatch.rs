@@ -140,7 +140,7 @@ impl<A, F> ActorFuture<A> for Guarded<F>
 where
     A: Actor<Context = Context<A>>,
     F: ActorFuture<A> + Unpin,
-    F::Output: crate::message::ShmType,
+    F::Output: crate::message::ShmRoot,
 {
     type Output = ();
 

@@ -11,12 +11,12 @@ use super::{
     asks::{Failure, Outcome, Ticket},
     link::{NoSend, Parcel},
     port::{Helper, State, Step},
-    route::Route,
+    route::{Content, Route},
     tell::wait_for_room,
 };
 use crate::{
     error::{AskError, Bound, SendError},
-    message::{Received, ShmType},
+    message::{Received, ShmRoot},
     shm::{checked::Violation, descriptor::SlotKind},
 };
 
@@ -24,10 +24,10 @@ use crate::{
 /// everything it holds; a reply that comes later is released unread.
 #[must_use = "futures do nothing unless awaited"]
 #[derive(Debug)]
-pub(crate) struct Ask<'a, T, R> {
+pub(crate) struct Ask<'a, C, R> {
     route: &'a Route,
     message: usize,
-    value: &'a T,
+    content: C,
     deadline: Duration,
     parcel: Option<Parcel>,
     ticket: Option<Ticket>,
@@ -38,13 +38,13 @@ pub(crate) struct Ask<'a, T, R> {
     reply: PhantomData<fn() -> R>,
 }
 
-impl<'a, T: ShmType, R: ShmType> Ask<'a, T, R> {
-    pub(crate) fn new(route: &'a Route, message: usize, value: &'a T, deadline: Duration) -> Self {
+impl<'a, C: Content, R: ShmRoot> Ask<'a, C, R> {
+    pub(crate) fn new(route: &'a Route, message: usize, content: C, deadline: Duration) -> Self {
         route.port.asking_add();
         Self {
             route,
             message,
-            value,
+            content,
             deadline,
             parcel: None,
             ticket: None,
@@ -74,7 +74,7 @@ impl<'a, T: ShmType, R: ShmType> Ask<'a, T, R> {
     fn send(&mut self, ticket: Ticket) -> Result<(), SendError> {
         let route = self.route;
         if self.parcel.is_none() {
-            self.parcel = Some(route.pack_or_collect(self.value)?);
+            self.parcel = Some(self.content.pack(route)?);
         }
         if !route.link.room.open_ask() {
             return Err(route.refusal(NoSend::Full(Bound::Asks)));
@@ -161,7 +161,10 @@ impl<'a, T: ShmType, R: ShmType> Ask<'a, T, R> {
     }
 }
 
-impl<T: ShmType, R: ShmType> Future for Ask<'_, T, R> {
+/// Nothing in it is pinned.
+impl<C, R> Unpin for Ask<'_, C, R> {}
+
+impl<C: Content, R: ShmRoot> Future for Ask<'_, C, R> {
     type Output = Result<Received<R>, AskError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -192,7 +195,7 @@ impl<T: ShmType, R: ShmType> Future for Ask<'_, T, R> {
     }
 }
 
-impl<T, R> Drop for Ask<'_, T, R> {
+impl<C, R> Drop for Ask<'_, C, R> {
     fn drop(&mut self) {
         let port = &self.route.port;
         port.asking_sub();

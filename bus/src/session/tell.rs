@@ -8,37 +8,36 @@ use std::{
 
 use super::{
     link::{NoSend, Parcel},
-    route::Route,
+    route::{Content, Route},
 };
 use crate::{
     error::{Bound, SendError},
-    message::ShmType,
     shm::descriptor::SlotKind,
 };
 
 /// Sends a message as soon as there is room. Dropped before, it has sent nothing.
 #[must_use = "futures do nothing unless awaited"]
 #[derive(Debug)]
-pub(crate) struct Tell<'a, T> {
+pub(crate) struct Tell<'a, C> {
     route: &'a Route,
     message: usize,
-    value: &'a T,
+    content: C,
     parcel: Option<Parcel>,
 }
 
-impl<'a, T: ShmType> Tell<'a, T> {
-    pub(crate) fn new(route: &'a Route, message: usize, value: &'a T) -> Self {
+impl<'a, C: Content> Tell<'a, C> {
+    pub(crate) fn new(route: &'a Route, message: usize, content: C) -> Self {
         Self {
             route,
             message,
-            value,
+            content,
             parcel: None,
         }
     }
 
     fn attempt(&mut self) -> Result<(), SendError> {
         if self.parcel.is_none() {
-            self.parcel = Some(self.route.pack_or_collect(self.value)?);
+            self.parcel = Some(self.content.pack(self.route)?);
         }
         let descriptor = self.route.descriptor(SlotKind::Tell, self.message, 0);
         self.route
@@ -48,7 +47,10 @@ impl<'a, T: ShmType> Tell<'a, T> {
     }
 }
 
-impl<T: ShmType> Future for Tell<'_, T> {
+/// Nothing in it is pinned.
+impl<C> Unpin for Tell<'_, C> {}
+
+impl<C: Content> Future for Tell<'_, C> {
     type Output = Result<(), SendError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

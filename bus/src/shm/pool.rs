@@ -27,6 +27,12 @@ pub(crate) const MAX_SEGMENTS: usize = 256;
 pub(crate) enum PoolError {
     /// The limit is reached; buffers that come back make room.
     Full,
+    /// More than there can ever be: the pool's segments are kept, and leave only so many bytes for a segment of
+    /// its own.
+    TooLarge {
+        /// The bytes that they leave.
+        left: u64,
+    },
     /// The kernel gave no memory.
     Kernel(ResourceError),
 }
@@ -122,6 +128,11 @@ impl Pool {
 
     fn take_dedicated(self: &Arc<Self>, books: &mut Books, bytes: usize) -> Result<Buffer, PoolError> {
         let bytes = bytes.next_multiple_of(4096);
+        let kept: u64 = books.segments.iter().map(|segment| segment.bytes() as u64).sum();
+        let left = self.limit.saturating_sub(kept);
+        if bytes as u64 > left {
+            return Err(PoolError::TooLarge { left });
+        }
         if bytes as u64 > self.limit.saturating_sub(books.reserved) {
             return Err(PoolError::Full);
         }
@@ -239,7 +250,7 @@ pub(crate) struct Buffer {
 
 // SAFETY: a Buffer is the only holder of its memory, like a Box<[u8]>.
 unsafe impl Send for Buffer {}
-// SAFETY: `&Buffer` gives no access to the memory.
+// SAFETY: as above; `&Buffer` gives `&[u8]` and nothing else.
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
@@ -249,6 +260,11 @@ impl Buffer {
 
     pub(crate) fn offset(&self) -> usize {
         self.offset
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: as in `bytes_mut`; writing takes `&mut self`.
+        unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.bytes) }
     }
 
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
@@ -304,7 +320,20 @@ mod tests {
         assert_eq!(segment.bytes(), (4 << 20) + 4096);
         drop(large);
         assert_eq!(pool.usage(), (0, 0, 0));
-        assert!(matches!(pool.take(65 << 20), Err(PoolError::Full)));
+        let left = 64 << 20;
+        assert!(matches!(
+            pool.take(left + 1),
+            Err(PoolError::TooLarge { left: 0x400_0000 })
+        ));
+        let all = pool.take(left).unwrap();
+        assert!(matches!(pool.take(left), Err(PoolError::Full)));
+        drop(all);
+        // What the pool keeps for smaller buffers is no longer there for large ones.
+        drop(pool.take(1).unwrap());
+        assert!(matches!(
+            pool.take(left),
+            Err(PoolError::TooLarge { left: 0x380_0000 })
+        ));
     }
 
     #[test]

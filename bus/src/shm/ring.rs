@@ -71,9 +71,9 @@ impl Producer {
         debug_assert!(self.tail - self.head < slots);
         prefetch::for_write(line(&self.slots, self.tail + AHEAD));
         let slot = &self.slots[(self.tail & (slots - 1)) as usize];
-        for (to, from) in slot.words.iter().zip(descriptor.words).skip(1) {
+        for (to, from) in slot.words[1..].iter().zip(&descriptor.words[1..]) {
             // Relaxed: published by the store below.
-            to.store(from, Ordering::Relaxed);
+            to.store(*from, Ordering::Relaxed);
         }
         let sequence = u64::from(checked::sequence_of(self.tail, slots));
         // Release: the words above, and the buffer they name, come before the sequence.
@@ -117,7 +117,7 @@ impl Consumer {
             Published::Yes => {
                 prefetch::for_read(line(&self.slots, self.head + AHEAD));
                 let mut words = [first; 8];
-                for (to, from) in words.iter_mut().zip(&slot.words).skip(1) {
+                for (to, from) in words[1..].iter_mut().zip(&slot.words[1..]) {
                     // Relaxed: ordered by the load above.
                     *to = from.load(Ordering::Relaxed);
                 }

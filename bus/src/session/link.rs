@@ -612,13 +612,23 @@ impl Link {
         }
         // What it released before it died is not undelivered. A violation changes nothing any more.
         let _ = self.take_returns(&mut sending);
+        let undelivered = sending.unreturned;
+        let tokens = std::mem::take(&mut sending.tokens);
+        let mut released = Vec::new();
+        for (token, entry) in (0..).zip(tokens.held) {
+            let Some((held, route)) = entry else { continue };
+            let window = sending.windows.get_mut(usize::from(route));
+            let sent = window.and_then(|window| window.group.as_mut()?.remove(&token));
+            match sent.and_then(|sent| Unhandled::new(route, sent, held)) {
+                // Another member of the group gets it.
+                Some(unhandled) => sending.unhandled.push(unhandled),
+                None => released.push(held),
+            }
+        }
+        self.pool.release(released);
         sending.lost = true;
         // Relaxed: read only to answer sooner what the lock decides.
         self.lost.store(true, Ordering::Relaxed);
-        let undelivered = sending.unreturned;
-        let tokens = std::mem::take(&mut sending.tokens);
-        self.pool
-            .release(tokens.held.into_iter().flatten().map(|(held, _)| held));
         drop(sending);
         self.room.wake();
         undelivered

@@ -32,8 +32,16 @@ impl Handler<Received<PassOn>> for Relay {
     fn handle(&mut self, message: Received<PassOn>, _: &mut Context<Self>) -> Self::Result {
         let bus = self.bus.clone();
         Box::pin(async move {
-            let to = bus.address::<Ping>(message.to.as_str()).await.map_err(|error| error.to_string())?;
-            let reply = to.ask(&Ping { n: message.n.to_native() }).await.map_err(|error| error.to_string())?;
+            let to = bus
+                .address::<Ping>(message.to.as_str())
+                .await
+                .map_err(|error| error.to_string())?;
+            let reply = to
+                .ask(&Ping {
+                    n: message.n.to_native(),
+                })
+                .await
+                .map_err(|error| error.to_string())?;
             Ok(reply.to_native())
         })
     }
@@ -43,7 +51,11 @@ impl Handler<Received<PassOn>> for Relay {
 pub fn relay(mut stage: Stage) {
     system(async move {
         let bus = stage.config("relay").join().await.expect("join");
-        bus.bind("relay", Relay { bus: bus.clone() }).handles::<PassOn>().start().await.expect("bind");
+        bus.bind("relay", Relay { bus: bus.clone() })
+            .handles::<PassOn>()
+            .start()
+            .await
+            .expect("bind");
         stage.say("ready");
         stage.wait().await;
     });
@@ -59,8 +71,18 @@ fn an_ask_ends_at_its_deadline_and_its_late_reply_is_released() {
             let actor = bus.address::<(Later, Ping)>("actor").await.unwrap();
             let begun = Instant::now();
             let within = Duration::from_millis(50);
-            let ask = actor.ask(&Later { bytes: 100_000 }).deadline(within).await.map(|_| ());
-            assert_eq!(ask, Err(AskError::Deadline { name: "actor".into(), after: within }));
+            let ask = actor
+                .ask(&Later { bytes: 100_000 })
+                .deadline(within)
+                .await
+                .map(|_| ());
+            assert_eq!(
+                ask,
+                Err(AskError::Deadline {
+                    name: "actor".into(),
+                    after: within
+                })
+            );
             assert!(begun.elapsed() >= within);
             // The reply may still come, so its place is kept; and only its own.
             assert_eq!(bus.stats().open_asks, 1);
@@ -81,8 +103,20 @@ fn an_ask_that_finds_no_room_ends_at_its_deadline_too() {
         let mut server = start(&place, &["server", "actor", "window=1"]).await;
         let bus = place.config("client").spin(Spin::Never).join().await.unwrap();
         let actor = bus.address::<(Keep, Blob)>("actor").await.unwrap();
-        actor.tell(&Keep { seq: 0, data: bytes(0, 100) }).await.unwrap();
-        let ask = actor.ask(&Blob { seq: 0, data: bytes(0, 100_000) }).deadline(Duration::from_millis(30)).await;
+        actor
+            .tell(&Keep {
+                seq: 0,
+                data: bytes(0, 100),
+            })
+            .await
+            .unwrap();
+        let ask = actor
+            .ask(&Blob {
+                seq: 0,
+                data: bytes(0, 100_000),
+            })
+            .deadline(Duration::from_millis(30))
+            .await;
         assert!(matches!(ask, Err(AskError::Deadline { .. })), "{ask:?}");
         assert_eq!((bus.stats().open_asks, bus.stats().pool_buffers), (0, 1));
         server.until_kept(1).await;
@@ -102,7 +136,12 @@ async fn many_at_once(place: &Place, node: &str) {
             assert_eq!(reply.unwrap().to_native(), ping.n + 1);
         }
     }
-    let blobs: Vec<_> = (0..64).map(|seq| Blob { seq, data: bytes(seq, (seq * seq * 20) as usize) }).collect();
+    let blobs: Vec<_> = (0..64)
+        .map(|seq| Blob {
+            seq,
+            data: bytes(seq, (seq * seq * 20) as usize),
+        })
+        .collect();
     let mut asks: FuturesUnordered<_> = blobs.iter().map(|blob| actor.ask(blob)).collect();
     let mut seen = 0;
     while let Some(reply) = soon("an answer", asks.next()).await {
@@ -123,14 +162,21 @@ fn sixty_four_asks_at_once_on_every_kind_of_runtime() {
     system(many_at_once(&place, "actix"));
     threads(many_at_once(&place, "threads"));
     // Spawned, so that it runs on a worker and not on the thread that waits.
-    threads(async { tokio::spawn(async move { many_at_once(&place, "spawned").await }).await.unwrap() });
+    threads(async {
+        tokio::spawn(async move { many_at_once(&place, "spawned").await })
+            .await
+            .unwrap()
+    });
 }
 
 #[test]
 fn asks_on_a_runtime_of_one_thread() {
     let place = Place::new();
     let _server = system(start(&place, &["server", "actor"]));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(many_at_once(&place, "one"));
 }
 
@@ -148,17 +194,29 @@ fn an_address_is_used_from_other_threads_and_runtimes() {
                     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
                     runtime.block_on(async {
                         for n in 0..300 {
-                            actor.tell(&Note { from: thread as u32, seq: n }).await.unwrap();
+                            actor
+                                .tell(&Note {
+                                    from: thread as u32,
+                                    seq: n,
+                                })
+                                .await
+                                .unwrap();
                             assert_eq!(actor.ask(&Ping { n }).await.unwrap().to_native(), n + 1);
                         }
                         // No timer in this runtime: the deadline is kept by the address's own.
-                        let late = actor.ask(&Later { bytes: 1 }).deadline(Duration::from_millis(20)).await;
+                        let late = actor
+                            .ask(&Later { bytes: 1 })
+                            .deadline(Duration::from_millis(20))
+                            .await;
                         assert!(matches!(late, Err(AskError::Deadline { .. })), "{late:?}");
                     });
                 })
             })
             .collect();
-        eventually("the threads are done", || elsewhere.iter().all(|thread| thread.is_finished())).await;
+        eventually("the threads are done", || {
+            elsewhere.iter().all(|thread| thread.is_finished())
+        })
+        .await;
         for thread in elsewhere {
             thread.join().unwrap();
         }
@@ -177,7 +235,10 @@ fn an_ask_that_is_dropped_gives_back_everything() {
             let bus = set(place.config("client"), spin).join().await.unwrap();
             let actor = bus.address::<(Later, Blob, Keep)>("actor").await.unwrap();
             // Never polled.
-            let blob = Blob { seq: 0, data: bytes(0, 100_000) };
+            let blob = Blob {
+                seq: 0,
+                data: bytes(0, 100_000),
+            };
             drop(actor.ask(&blob));
             assert_eq!((bus.stats().open_asks, bus.stats().sent), (0, 0));
             // Polled once, so sent; the answer comes after the asker has gone.
@@ -191,7 +252,13 @@ fn an_ask_that_is_dropped_gives_back_everything() {
             server.until_stat("pool_buffers", 0).await;
             // Waiting for room with its message already in a buffer.
             for seq in 0..100 {
-                actor.tell(&Keep { seq, data: bytes(seq, 100) }).await.unwrap();
+                actor
+                    .tell(&Keep {
+                        seq,
+                        data: bytes(seq, 100),
+                    })
+                    .await
+                    .unwrap();
             }
             assert!(actor.ask(&blob).now_or_never().is_none());
             assert_eq!((bus.stats().open_asks, bus.stats().pool_buffers), (0, 100));
@@ -212,9 +279,16 @@ fn a_handler_asks_an_actor_of_another_process() {
         relay.expect("ready").await;
         let bus = place.config("client").join().await.unwrap();
         let address = bus.address::<PassOn>("relay").await.unwrap();
-        let message = |n| PassOn { to: "actor".into(), n };
+        let message = |n| PassOn {
+            to: "actor".into(),
+            n,
+        };
         let messages: Vec<_> = (0..50).map(message).collect();
-        for (n, reply) in join_all(messages.iter().map(|message| address.ask(message))).await.into_iter().enumerate() {
+        for (n, reply) in join_all(messages.iter().map(|message| address.ask(message)))
+            .await
+            .into_iter()
+            .enumerate()
+        {
             assert_eq!(reply.unwrap().to_owned(), Ok(n as u64 + 1));
         }
         settled(&bus).await;

@@ -18,7 +18,10 @@ use crate::{
 };
 
 fn lost(error: &AskError) -> bool {
-    matches!(error, AskError::PeerLost { .. } | AskError::Send(SendError::PeerLost { .. }))
+    matches!(
+        error,
+        AskError::PeerLost { .. } | AskError::Send(SendError::PeerLost { .. })
+    )
 }
 
 #[test]
@@ -41,20 +44,31 @@ fn asks_of_a_killed_process_fail_at_once_and_nobody_elses() {
                 })
             });
             let asks: Vec<_> = asks.collect();
-            let other = actix::spawn(async move { stays.ask(&Later { bytes: 5 }).await.map(|reply| reply.len()) });
+            let other =
+                actix::spawn(async move { stays.ask(&Later { bytes: 5 }).await.map(|reply| reply.len()) });
             eventually("all are asked", || bus.stats().sent == 41).await;
             let killed = Instant::now();
             doomed.kill();
             let mut slowest = Duration::ZERO;
             for ask in soon("the asks fail", join_all(asks)).await {
                 let (ask, at) = ask.unwrap();
-                assert_eq!(ask, Err(AskError::PeerLost { name: "doomed".into() }));
+                assert_eq!(
+                    ask,
+                    Err(AskError::PeerLost {
+                        name: "doomed".into()
+                    })
+                );
                 slowest = slowest.max(at - killed);
             }
             println!("{spin:?}: asks failed {slowest:?} after the kill");
             assert!(slowest < Duration::from_secs(2), "{slowest:?}");
             assert_eq!(soon("down", watch.next()).await, Some(Presence::Down));
-            assert_eq!(gone.try_tell(&Note { from: 0, seq: 0 }), Err(SendError::PeerLost { name: "doomed".into() }));
+            assert_eq!(
+                gone.try_tell(&Note { from: 0, seq: 0 }),
+                Err(SendError::PeerLost {
+                    name: "doomed".into()
+                })
+            );
             assert!(lost(&gone.ask(&Ping { n: 0 }).await.map(|_| ()).unwrap_err()));
             live.say("permit 1");
             assert_eq!(soon("the other ask", other).await.unwrap(), Ok(5));
@@ -70,10 +84,19 @@ fn what_a_killed_receiver_held_is_reusable() {
     system(async {
         let mut doomed = start(&place, &["doomed", "doomed"]).await;
         let mut live = start(&place, &["live", "live"]).await;
-        let bus = place.config("client").segment_bytes(16 << 20).pool_bytes(16 << 20).join().await.unwrap();
+        let bus = place
+            .config("client")
+            .segment_bytes(16 << 20)
+            .pool_bytes(16 << 20)
+            .join()
+            .await
+            .unwrap();
         let gone = bus.address::<Keep>("doomed").await.unwrap();
         let stays = bus.address::<(Keep, Blob)>("live").await.unwrap();
-        let keep = |seq| Keep { seq, data: bytes(seq, 900_000) };
+        let keep = |seq| Keep {
+            seq,
+            data: bytes(seq, 900_000),
+        };
         for seq in 0..12 {
             gone.tell(&keep(seq)).await.unwrap();
         }
@@ -93,7 +116,15 @@ fn what_a_killed_receiver_held_is_reusable() {
         assert_eq!(bus.stats().undelivered, 12);
         // The survivor's messages are as they were, while the freed memory is used again.
         for seq in 0..20 {
-            let reply = soon("an answer", stays.ask(&Blob { seq, data: bytes(seq, 500_000) })).await.unwrap();
+            let reply = soon(
+                "an answer",
+                stays.ask(&Blob {
+                    seq,
+                    data: bytes(seq, 500_000),
+                }),
+            )
+            .await
+            .unwrap();
             assert_eq!(reply.len.to_native(), 500_000);
         }
         live.expect_after("read", "5").await;
@@ -116,8 +147,22 @@ pub fn teller(mut stage: Stage) {
         for seq in 0..count {
             match len {
                 0 => actor.tell(&Note { from: 7, seq }).await,
-                1 => actor.tell(&Keep { seq, data: bytes(seq, 100_000) }).await,
-                len => actor.tell(&Blob { seq, data: bytes(seq, len) }).await,
+                1 => {
+                    actor
+                        .tell(&Keep {
+                            seq,
+                            data: bytes(seq, 100_000),
+                        })
+                        .await
+                }
+                len => {
+                    actor
+                        .tell(&Blob {
+                            seq,
+                            data: bytes(seq, len),
+                        })
+                        .await
+                }
             }
             .expect("tell");
         }
@@ -185,7 +230,13 @@ fn a_service_that_is_started_again_is_found_again() {
             }
             let actor = bus.address::<Ping>("actor").await.unwrap();
             assert_eq!(actor.pid(), server.pid() as i32);
-            assert_eq!(soon("an answer", actor.ask(&Ping { n: 1 })).await.unwrap().to_native(), 2);
+            assert_eq!(
+                soon("an answer", actor.ask(&Ping { n: 1 }))
+                    .await
+                    .unwrap()
+                    .to_native(),
+                2
+            );
             server.kill();
             assert_eq!(soon("down", watch.next()).await, Some(Presence::Down));
             old = Some(actor);
@@ -197,7 +248,10 @@ fn a_service_that_is_started_again_is_found_again() {
 #[test]
 fn of_a_killed_process_only_its_socket_is_left_and_the_next_join_removes_it() {
     let shared = || -> BTreeSet<_> {
-        fs::read_dir("/dev/shm").unwrap().map(|entry| entry.unwrap().file_name()).collect()
+        fs::read_dir("/dev/shm")
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect()
     };
     let place = Place::new();
     system(async {
@@ -205,20 +259,35 @@ fn of_a_killed_process_only_its_socket_is_left_and_the_next_join_removes_it() {
         let mut server = start(&place, &["server", "actor"]).await;
         let bus = place.config("client").join().await.unwrap();
         let actor = bus.address::<Keep>("actor").await.unwrap();
-        actor.tell(&Keep { seq: 0, data: bytes(0, 100_000) }).await.unwrap();
+        actor
+            .tell(&Keep {
+                seq: 0,
+                data: bytes(0, 100_000),
+            })
+            .await
+            .unwrap();
         server.until_kept(1).await;
         let ours: BTreeSet<_> = shared().difference(&before).cloned().collect();
-        assert!(ours.iter().all(|name| !name.to_string_lossy().contains("shmbus")), "{ours:?}");
+        assert!(
+            ours.iter().all(|name| !name.to_string_lossy().contains("shmbus")),
+            "{ours:?}"
+        );
         server.kill();
         bus.leave().await;
         let names = || -> Vec<_> {
             let entries = fs::read_dir(place.folder()).unwrap();
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+            entries
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect()
         };
         assert_eq!(names(), ["server.sock"]);
         let _next = place.config("next").join().await.unwrap();
         assert_eq!(names(), ["next.sock"]);
-        assert_eq!(fs::read_dir(place.dir()).unwrap().count(), 1, "one folder per bus, and nothing else");
+        assert_eq!(
+            fs::read_dir(place.dir()).unwrap().count(),
+            1,
+            "one folder per bus, and nothing else"
+        );
     });
 }
 
@@ -230,15 +299,30 @@ fn a_lookup_outlives_the_death_of_the_process_it_was_opening() {
         let bus = place.config("client").join().await.unwrap();
         frozen.freeze().await;
         // It cannot answer the link that this asks for.
-        let early = bus.address::<Ping>("actor").deadline(Duration::from_millis(50)).await;
-        assert!(matches!(early, Err(LookupError::Unknown { .. } | LookupError::Refused { .. })), "{early:?}");
+        let early = bus
+            .address::<Ping>("actor")
+            .deadline(Duration::from_millis(50))
+            .await;
+        assert!(
+            matches!(
+                early,
+                Err(LookupError::Unknown { .. } | LookupError::Refused { .. })
+            ),
+            "{early:?}"
+        );
         let lookup = tokio::spawn(bus.address::<Ping>("actor").into_future());
         tokio::task::yield_now().await;
         frozen.kill();
         let _second = start(&place, &["second", "actor"]).await;
         let actor = soon("the lookup", lookup).await.unwrap().unwrap();
         assert_eq!(actor.node(), "second");
-        assert_eq!(soon("an answer", actor.ask(&Ping { n: 1 })).await.unwrap().to_native(), 2);
+        assert_eq!(
+            soon("an answer", actor.ask(&Ping { n: 1 }))
+                .await
+                .unwrap()
+                .to_native(),
+            2
+        );
     });
 }
 
@@ -254,7 +338,10 @@ fn processes_that_come_and_go_leave_the_others_working() {
             let task = tokio::spawn(async move {
                 let mut asked = 0u64;
                 while !*stopped.borrow() {
-                    assert_eq!(actor.ask(&Ping { n: asked }).await.unwrap().to_native(), asked + 1);
+                    assert_eq!(
+                        actor.ask(&Ping { n: asked }).await.unwrap().to_native(),
+                        asked + 1
+                    );
                     asked += 1;
                 }
                 asked

@@ -61,7 +61,9 @@ fn a_name_that_nobody_binds_is_unknown_at_the_deadline() {
         let lookup = bus.address::<Ping>("nobody").deadline(within).await;
         assert!(begun.elapsed() >= within);
         match lookup {
-            Err(LookupError::Unknown { name, waited }) => assert_eq!((name.as_str(), waited), ("nobody", within)),
+            Err(LookupError::Unknown { name, waited }) => {
+                assert_eq!((name.as_str(), waited), ("nobody", within))
+            }
             other => panic!("{other:?}"),
         }
     });
@@ -75,7 +77,9 @@ fn a_name_is_bound_once_on_the_whole_bus() {
         let bus = place.config("client").join().await.unwrap();
         let bind = || bus.bind("actor", Counter).handles::<Ping>().start();
         match bind().await {
-            Err(BindError::NameTaken { name, node }) => assert_eq!((name.as_str(), node.as_str()), ("actor", "server")),
+            Err(BindError::NameTaken { name, node }) => {
+                assert_eq!((name.as_str(), node.as_str()), ("actor", "server"))
+            }
             other => panic!("{other:?}"),
         }
         let mut watch = bus.watch("actor");
@@ -243,7 +247,10 @@ impl Handler<Received<theirs::Answer>> for Other {
 pub fn other_types(mut stage: Stage) {
     system(async move {
         let bus = stage.config("other").join().await.expect("join");
-        let bind = bus.bind("other", Other).handles::<theirs::Order>().handles::<theirs::Answer>();
+        let bind = bus
+            .bind("other", Other)
+            .handles::<theirs::Order>()
+            .handles::<theirs::Answer>();
         bind.start().await.expect("bind");
         stage.say("ready");
         stage.wait().await;
@@ -258,25 +265,50 @@ fn types_that_differ_are_told_with_the_field_when_the_address_is_opened() {
         other.expect("ready").await;
         let bus = place.config("client").join().await.unwrap();
         match bus.address::<Order>("other").await {
-            Err(LookupError::Schema { name, node, message, difference }) => {
-                assert_eq!((name.as_str(), node.as_str(), message.as_str()), ("other", "other", "tests.order"));
-                assert!(["qty", "u32", "u64"].iter().all(|part| difference.contains(part)), "{difference}");
+            Err(LookupError::Schema {
+                name,
+                node,
+                message,
+                difference,
+            }) => {
+                assert_eq!(
+                    (name.as_str(), node.as_str(), message.as_str()),
+                    ("other", "other", "tests.order")
+                );
+                assert!(
+                    ["qty", "u32", "u64"].iter().all(|part| difference.contains(part)),
+                    "{difference}"
+                );
             }
             other => panic!("{other:?}"),
         }
         // The message is the same, its reply is not.
         match bus.address::<Answer>("other").await {
             Err(LookupError::Schema { difference, .. }) => {
-                assert!(difference.contains("reply") && difference.contains("Option"), "{difference}");
+                assert!(
+                    difference.contains("reply") && difference.contains("Option"),
+                    "{difference}"
+                );
             }
             other => panic!("{other:?}"),
         }
-        assert!(bus.address::<(theirs::Order, theirs::Answer)>("other").await.is_ok());
+        assert!(
+            bus.address::<(theirs::Order, theirs::Answer)>("other")
+                .await
+                .is_ok()
+        );
         match bus.address::<(theirs::Order, Note)>("other").await {
-            Err(LookupError::NotHandled { name, message, handled }) => {
+            Err(LookupError::NotHandled {
+                name,
+                message,
+                handled,
+            }) => {
                 assert_eq!(name, "other");
                 assert!(message.contains("Note"), "{message}");
-                assert!(handled.contains("tests.order") && handled.contains("tests.answer"), "{handled}");
+                assert!(
+                    handled.contains("tests.order") && handled.contains("tests.answer"),
+                    "{handled}"
+                );
             }
             other => panic!("{other:?}"),
         }
@@ -288,7 +320,11 @@ pub fn one_of_many(mut stage: Stage) {
     system(async move {
         let (index, of) = (stage.number(0), stage.number(1));
         let bus = stage.config(&format!("node-{index}")).join().await.expect("join");
-        bus.bind(format!("all/{index}"), Counter).handles::<Ping>().start().await.expect("bind");
+        bus.bind(format!("all/{index}"), Counter)
+            .handles::<Ping>()
+            .start()
+            .await
+            .expect("bind");
         // Those that were not there yet are waited for.
         let mut others = Vec::new();
         for other in (0..of).filter(|other| *other != index) {

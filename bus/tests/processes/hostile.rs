@@ -25,7 +25,13 @@ struct Raw(OwnedFd);
 
 impl Raw {
     fn connect(path: &Path) -> Self {
-        let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        let fd = socket(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )
+        .unwrap();
         let patience = nix::sys::time::TimeVal::new(PATIENCE.as_secs() as i64, 0);
         nix::sys::socket::setsockopt(&fd, nix::sys::socket::sockopt::ReceiveTimeout, &patience).unwrap();
         connect(fd.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
@@ -115,7 +121,13 @@ async fn pair(place: &Place, args: &[&str]) -> (Child, Bus, Address<Ping>) {
 
 async fn unaffected(server: &mut Child, bus: &Bus, actor: &Address<Ping>) {
     for n in 0..20 {
-        assert_eq!(soon("an answer", actor.ask(&Ping { n })).await.unwrap().to_native(), n + 1);
+        assert_eq!(
+            soon("an answer", actor.ask(&Ping { n }))
+                .await
+                .unwrap()
+                .to_native(),
+            n + 1
+        );
     }
     server.until("peers", "1").await;
     settled(bus).await;
@@ -140,7 +152,9 @@ fn packets_that_are_no_hello_are_refused_and_counted() {
             raw.until_hang_up();
         }
         // The server counts after it has hung up.
-        server.until_stat("handshakes_refused", before + packets.len() as u64).await;
+        server
+            .until_stat("handshakes_refused", before + packets.len() as u64)
+            .await;
         unaffected(&mut server, &bus, &actor).await;
     });
 }
@@ -180,7 +194,11 @@ fn descriptors_and_oversized_packets_in_a_handshake_are_refused() {
         let (mut server, bus, actor) = pair(&place, &["server", "actor"]).await;
         let path = place.socket("server");
         let right = hello(abi(&path), 1, "default", "raw");
-        let open = || std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
+        let open = || {
+            std::fs::read_dir(format!("/proc/{}/fd", server.pid()))
+                .unwrap()
+                .count()
+        };
         let before = open();
         for n in 1..30 {
             let raw = Raw::connect(&path);
@@ -235,12 +253,24 @@ fn silent_clients_are_hung_up_on_at_the_deadline_and_hold_up_nobody() {
         }
         // Sessions there are not held up at all.
         for n in 0..50 {
-            assert_eq!(soon("an answer", actor.ask(&Ping { n })).await.unwrap().to_native(), n + 1);
+            assert_eq!(
+                soon("an answer", actor.ask(&Ping { n }))
+                    .await
+                    .unwrap()
+                    .to_native(),
+                n + 1
+            );
         }
         // A node that joins now waits its turn.
         let late = soon("a join", place.config("late").join()).await.unwrap();
         let address = soon("a lookup", late.address::<Ping>("actor")).await.unwrap();
-        assert_eq!(soon("an answer", address.ask(&Ping { n: 1 })).await.unwrap().to_native(), 2);
+        assert_eq!(
+            soon("an answer", address.ask(&Ping { n: 1 }))
+                .await
+                .unwrap()
+                .to_native(),
+            2
+        );
         late.leave().await;
         for raw in silent.iter().chain(&halfway) {
             raw.until_hang_up();
@@ -302,7 +332,10 @@ fn peers_above_the_limit_are_refused() {
         let third = place.config("third").join().await.unwrap();
         assert_eq!(second.peers().len(), 3);
         assert_eq!(third.peers().len(), 2, "not with the server");
-        let lookup = third.address::<Ping>("actor").deadline(Duration::from_millis(50)).await;
+        let lookup = third
+            .address::<Ping>("actor")
+            .deadline(Duration::from_millis(50))
+            .await;
         assert!(lookup.is_err());
         third.leave().await;
         second.leave().await;

@@ -1,8 +1,8 @@
-//! Within one process: actors on several arbiters, several buses, running actors, and the end of each.
+//! Within one process: actors on one thread and on several, running ones, and the end of an arbiter.
 
 use std::{
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use actix::prelude::*;
@@ -12,7 +12,7 @@ use shmbus::{
 };
 
 use crate::{
-    service::{Blob, Digest, Note, Panic, Ping, bytes, digest, settled, start},
+    service::{Blob, Digest, Note, Panic, Ping, bytes, digest, settled},
     support::{Place, eventually, soon, system, threads},
 };
 
@@ -22,8 +22,8 @@ use crate::{
 struct Where;
 
 #[derive(Default)]
-struct Local {
-    notes: Arc<Mutex<Vec<u64>>>,
+pub struct Local {
+    pub notes: Arc<Mutex<Vec<u64>>>,
 }
 
 impl Actor for Local {
@@ -72,15 +72,30 @@ fn an_actor_is_asked_from_its_own_thread() {
     system(async {
         let bus = place.config("alone").join().await.unwrap();
         let notes = Arc::default();
-        let actor = Local { notes: Arc::clone(&notes) };
-        let bound = bus.bind("local", actor).handles::<Ping>().handles::<Note>().handles::<Blob>();
+        let actor = Local {
+            notes: Arc::clone(&notes),
+        };
+        let bound = bus
+            .bind("local", actor)
+            .handles::<Ping>()
+            .handles::<Note>()
+            .handles::<Blob>();
         let bound = bound.start().await.unwrap();
         let local = bus.address::<(Ping, Note, Blob)>("local").await.unwrap();
         for n in 0..1000 {
-            assert_eq!(soon("an answer", local.ask(&Ping { n })).await.unwrap().to_native(), n + 1);
+            assert_eq!(
+                soon("an answer", local.ask(&Ping { n }))
+                    .await
+                    .unwrap()
+                    .to_native(),
+                n + 1
+            );
         }
         for len in [0, 30, 100, 70_000, 5 << 20] {
-            let blob = Blob { seq: 1, data: bytes(1, len) };
+            let blob = Blob {
+                seq: 1,
+                data: bytes(1, len),
+            };
             let reply: Digest = soon("an answer", local.ask(&blob)).await.unwrap().to_owned();
             assert_eq!(reply, digest(1, &blob.data));
         }
@@ -93,7 +108,10 @@ fn an_actor_is_asked_from_its_own_thread() {
         settled(&bus).await;
         bound.unbind();
         let failed = local.ask(&Ping { n: 1 }).await.map(|_| ());
-        assert_eq!(failed, Err(AskError::Send(SendError::Stopped { name: "local".into() })));
+        assert_eq!(
+            failed,
+            Err(AskError::Send(SendError::Stopped { name: "local".into() }))
+        );
     });
 }
 
@@ -117,13 +135,26 @@ fn actors_on_several_arbiters_are_each_served_on_their_own_thread() {
         for bus in [&client, &server] {
             for n in 0..3 {
                 for k in 0..2 {
-                    let actor = bus.address::<(Ping, Where)>(format!("actor/{n}/{k}")).await.unwrap();
-                    assert_eq!(soon("an answer", actor.ask(&Ping { n })).await.unwrap().to_native(), n + 1);
+                    let actor = bus
+                        .address::<(Ping, Where)>(format!("actor/{n}/{k}"))
+                        .await
+                        .unwrap();
+                    assert_eq!(
+                        soon("an answer", actor.ask(&Ping { n }))
+                            .await
+                            .unwrap()
+                            .to_native(),
+                        n + 1
+                    );
                     threads.push(actor.ask(&Where).await.unwrap().as_str().to_owned());
                 }
             }
         }
-        for (a, b) in threads.iter().enumerate().flat_map(|(a, _)| (0..threads.len()).map(move |b| (a, b))) {
+        for (a, b) in threads
+            .iter()
+            .enumerate()
+            .flat_map(|(a, _)| (0..threads.len()).map(move |b| (a, b)))
+        {
             assert_eq!(threads[a] == threads[b], a / 2 % 3 == b / 2 % 3, "{threads:?}");
         }
         // One is unbound; its neighbours on other threads, whose mailbox has the same number, are not.
@@ -139,10 +170,19 @@ fn actors_on_several_arbiters_are_each_served_on_their_own_thread() {
         bound[0].unbind();
         for address in gone {
             let failed = soon("a refusal", address.ask(&Ping { n: 1 })).await.unwrap_err();
-            assert!(matches!(failed, AskError::Stopped { .. } | AskError::Send(SendError::Stopped { .. })));
+            assert!(matches!(
+                failed,
+                AskError::Stopped { .. } | AskError::Send(SendError::Stopped { .. })
+            ));
         }
         for address in addresses {
-            assert_eq!(soon("an answer", address.ask(&Ping { n: 1 })).await.unwrap().to_native(), 2);
+            assert_eq!(
+                soon("an answer", address.ask(&Ping { n: 1 }))
+                    .await
+                    .unwrap()
+                    .to_native(),
+                2
+            );
         }
         settled(&client).await;
         settled(&server).await;
@@ -160,8 +200,18 @@ fn with_an_arbiter_end_its_actors_and_nothing_else() {
         let server = place.config("server").join().await.unwrap();
         let client = place.config("client").join().await.unwrap();
         let (ending, lasting) = (Arbiter::new(), Arbiter::new());
-        server.bind("ending", Local::default()).handles::<Ping>().start_on(&ending.handle()).await.unwrap();
-        server.bind("lasting", Local::default()).handles::<Ping>().start_on(&lasting.handle()).await.unwrap();
+        server
+            .bind("ending", Local::default())
+            .handles::<Ping>()
+            .start_on(&ending.handle())
+            .await
+            .unwrap();
+        server
+            .bind("lasting", Local::default())
+            .handles::<Ping>()
+            .start_on(&lasting.handle())
+            .await
+            .unwrap();
         let mut watch = client.watch("ending");
         assert_eq!(soon("up", watch.next()).await, Some(Presence::Up));
         let gone = client.address::<Ping>("ending").await.unwrap();
@@ -172,11 +222,28 @@ fn with_an_arbiter_end_its_actors_and_nothing_else() {
         assert_eq!(soon("down", watch.next()).await, Some(Presence::Down));
         let failed = soon("a failure", gone.ask(&Ping { n: 1 })).await;
         assert!(failed.is_err(), "{failed:?}");
-        assert_eq!(soon("an answer", lives.ask(&Ping { n: 1 })).await.unwrap().to_native(), 2);
+        assert_eq!(
+            soon("an answer", lives.ask(&Ping { n: 1 }))
+                .await
+                .unwrap()
+                .to_native(),
+            2
+        );
         // The name is free again.
-        server.bind("ending", Local::default()).handles::<Ping>().start().await.unwrap();
+        server
+            .bind("ending", Local::default())
+            .handles::<Ping>()
+            .start()
+            .await
+            .unwrap();
         let again = client.address::<Ping>("ending").await.unwrap();
-        assert_eq!(soon("an answer", again.ask(&Ping { n: 1 })).await.unwrap().to_native(), 2);
+        assert_eq!(
+            soon("an answer", again.ask(&Ping { n: 1 }))
+                .await
+                .unwrap()
+                .to_native(),
+            2
+        );
         let nowhere = {
             let ended = Arbiter::new();
             let handle = ended.handle();
@@ -184,7 +251,11 @@ fn with_an_arbiter_end_its_actors_and_nothing_else() {
             ended.join().unwrap();
             handle
         };
-        let nowhere = server.bind("nowhere", Local::default()).handles::<Ping>().start_on(&nowhere).await;
+        let nowhere = server
+            .bind("nowhere", Local::default())
+            .handles::<Ping>()
+            .start_on(&nowhere)
+            .await;
         assert!(matches!(nowhere, Err(BindError::NoArbiter)));
         settled(&client).await;
         settled(&server).await;
@@ -196,11 +267,18 @@ fn an_actor_is_not_started_where_there_is_no_arbiter() {
     let place = Place::new();
     threads(async {
         let bus = place.config("node").join().await.unwrap();
-        let failed = bus.bind("local", Local::default()).handles::<Ping>().start().await;
+        let failed = bus
+            .bind("local", Local::default())
+            .handles::<Ping>()
+            .start()
+            .await;
         assert!(matches!(failed, Err(BindError::NoArbiter)), "{failed:?}");
         // Nor does it keep the name.
         assert!(bus.bind("local", Local::default()).start().await.is_err());
-        let lookup = bus.address::<Ping>("local").deadline(Duration::from_millis(20)).await;
+        let lookup = bus
+            .address::<Ping>("local")
+            .deadline(Duration::from_millis(20))
+            .await;
         assert!(matches!(lookup, Err(LookupError::Unknown { .. })), "{lookup:?}");
     });
 }
@@ -212,8 +290,14 @@ fn a_running_actor_is_bound_by_its_address() {
         let bus = place.config("server").join().await.unwrap();
         let client = place.config("client").join().await.unwrap();
         let notes = Arc::default();
-        let running = Local { notes: Arc::clone(&notes) }.start();
-        let bind = bus.bind_addr("running", running).handles::<Ping>().handles::<Note>();
+        let running = Local {
+            notes: Arc::clone(&notes),
+        }
+        .start();
+        let bind = bus
+            .bind_addr("running", running)
+            .handles::<Ping>()
+            .handles::<Note>();
         let bound = bind.handles::<Blob>().handles::<Panic>().start().await.unwrap();
         assert_eq!(bound.name(), "running");
         for bus in [&client, &bus] {
@@ -221,12 +305,24 @@ fn a_running_actor_is_bound_by_its_address() {
             for n in 0..300 {
                 actor.tell(&Note { from: 0, seq: n }).await.unwrap();
                 if n % 10 == 0 {
-                    assert_eq!(soon("an answer", actor.ask(&Ping { n })).await.unwrap().to_native(), n + 1);
+                    assert_eq!(
+                        soon("an answer", actor.ask(&Ping { n }))
+                            .await
+                            .unwrap()
+                            .to_native(),
+                        n + 1
+                    );
                 }
             }
-            let blob = Blob { seq: 1, data: bytes(1, 100_000) };
+            let blob = Blob {
+                seq: 1,
+                data: bytes(1, 100_000),
+            };
             assert_eq!(actor.ask(&blob).await.unwrap().to_owned(), digest(1, &blob.data));
-            assert_eq!(*std::mem::take(&mut *notes.lock().unwrap()), (0..300).collect::<Vec<_>>());
+            assert_eq!(
+                *std::mem::take(&mut *notes.lock().unwrap()),
+                (0..300).collect::<Vec<_>>()
+            );
         }
         settled(&client).await;
         settled(&bus).await;
@@ -239,106 +335,4 @@ fn a_running_actor_is_bound_by_its_address() {
         assert_eq!(soon("down", watch.next()).await, Some(Presence::Down));
         settled(&client).await;
     });
-}
-
-#[test]
-fn several_buses_in_one_process() {
-    let place = Place::new();
-    threads(async {
-        let mut server = start(&place, &["server", "actor"]).await;
-        let mut buses = Vec::new();
-        for n in 0..5 {
-            buses.push(place.config(&format!("node-{n}")).join().await.unwrap());
-        }
-        // A bus of the same directory and another name does not see them.
-        let apart = place.config("apart").bus("other").join().await.unwrap();
-        assert_eq!(apart.peers(), Vec::<String>::new());
-        for bus in &buses {
-            assert_eq!(bus.peers().len(), 5, "four here and one there");
-            let actor = bus.address::<Ping>("actor").await.unwrap();
-            assert_eq!(actor.ask(&Ping { n: 1 }).await.unwrap().to_native(), 2);
-        }
-        server.until("peers", "5").await;
-        buses.pop().unwrap().leave().await;
-        server.until("peers", "4").await;
-        // Dropped, the others leave by themselves.
-        drop(buses);
-        server.until("peers", "0").await;
-        let left = || std::fs::read_dir(place.folder()).unwrap().count() == 1;
-        eventually("only the server's socket is there", left).await;
-    });
-}
-
-#[test]
-fn a_bus_that_was_left_says_so() {
-    let place = Place::new();
-    system(async {
-        let mut server = start(&place, &["server", "actor"]).await;
-        let bus = place.config("client").join().await.unwrap();
-        bus.bind("mine", Local::default()).handles::<Ping>().start().await.unwrap();
-        let (actor, mine) = (
-            bus.address::<(Ping, Note)>("actor").await.unwrap(),
-            bus.address::<Ping>("mine").await.unwrap(),
-        );
-        let mut watch = bus.watch("nobody");
-        assert_eq!(watch.next().await, Some(Presence::Down));
-        let pending = actix::spawn(async move { watch.next().await });
-        let lookup = bus.address::<Ping>("nobody");
-        let lookup = actix::spawn(lookup.into_future());
-        let again = bus.clone();
-        assert!(place.socket("client").exists());
-        let begun = Instant::now();
-        bus.leave().await;
-        assert!(begun.elapsed() < Duration::from_secs(5), "leaving took {:?}", begun.elapsed());
-        assert!(!place.socket("client").exists());
-        let closed = SendError::Closed { name: "actor".into() };
-        assert_eq!(actor.try_tell(&Note { from: 0, seq: 0 }), Err(closed.clone()));
-        assert_eq!(actor.tell(&Note { from: 0, seq: 0 }).await, Err(closed.clone()));
-        assert_eq!(actor.ask(&Ping { n: 0 }).await.map(|_| ()), Err(AskError::Send(closed)));
-        assert!(soon("an end", mine.ask(&Ping { n: 0 })).await.is_err());
-        assert_eq!(soon("an end", pending).await.unwrap(), None);
-        assert!(matches!(soon("an end", lookup).await.unwrap(), Err(LookupError::Closed)));
-        assert!(matches!(again.address::<Ping>("actor").await, Err(LookupError::Closed)));
-        let bind = again.bind("more", Local::default()).handles::<Ping>().start().await;
-        assert!(matches!(bind, Err(BindError::Closed)), "{bind:?}");
-        server.until("peers", "0").await;
-        // The name is free at once.
-        place.config("client").join().await.unwrap();
-    });
-}
-
-#[test]
-fn an_ask_under_way_ends_when_its_bus_is_left() {
-    use crate::service::Later;
-    let place = Place::new();
-    threads(async {
-        let _server = start(&place, &["server", "actor"]).await;
-        let bus = place.config("client").join().await.unwrap();
-        let actor = bus.address::<Later>("actor").await.unwrap();
-        let ask = tokio::spawn(async move { actor.ask(&Later { bytes: 1 }).await.map(|_| ()) });
-        eventually("it is sent", || bus.stats().sent == 1).await;
-        bus.leave().await;
-        let ended = soon("an end", ask).await.unwrap();
-        assert_eq!(ended, Err(AskError::Send(SendError::Closed { name: "actor".into() })));
-    });
-}
-
-#[test]
-fn a_runtime_with_a_joined_bus_shuts_down_at_once() {
-    let place = Place::new();
-    for dropped_first in [true, false] {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let kept = runtime.block_on(async {
-            let _server = start(&place, &["server", "actor"]).await;
-            let bus = place.config("client").join().await.unwrap();
-            let actor = bus.address::<Ping>("actor").await.unwrap();
-            actor.ask(&Ping { n: 1 }).await.unwrap();
-            (!dropped_first).then_some((bus, actor))
-        });
-        let begun = Instant::now();
-        drop(runtime);
-        assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
-        drop(kept);
-        assert!(!place.socket("client").exists());
-    }
 }

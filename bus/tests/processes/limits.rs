@@ -55,7 +55,11 @@ pub fn narrow(mut stage: Stage) {
                 },
                 "open" => {
                     let bus = bus.as_ref().expect("joined");
-                    match bus.address::<(Ping, Blob)>(rest).deadline(Duration::from_secs(5)).await {
+                    match bus
+                        .address::<(Ping, Blob)>(rest)
+                        .deadline(Duration::from_secs(5))
+                        .await
+                    {
                         Ok(address) => match address.ask(&Ping { n: 1 }).await {
                             Ok(_) => {
                                 first.get_or_insert(address);
@@ -71,7 +75,10 @@ pub fn narrow(mut stage: Stage) {
                     Err(error) => error.to_string(),
                 },
                 "blob" => {
-                    let blob = Blob { seq: 0, data: bytes(0, rest.parse().expect("a number")) };
+                    let blob = Blob {
+                        seq: 0,
+                        data: bytes(0, rest.parse().expect("a number")),
+                    };
                     match first.as_ref().expect("opened").ask(&blob).await {
                         Ok(_) => "ok".to_owned(),
                         Err(error) => error.to_string(),
@@ -95,7 +102,10 @@ fn a_node_at_its_limit_of_descriptors_says_so_and_works_again_when_it_is_raised(
         for few in 0..2 {
             narrow.expect_after(&format!("allow {few}"), "ok").await;
             let said = narrow.ask("join").await;
-            assert!(said.contains("RLIMIT_NOFILE") || said.contains("Too many open files"), "{said}");
+            assert!(
+                said.contains("RLIMIT_NOFILE") || said.contains("Too many open files"),
+                "{said}"
+            );
         }
         narrow.expect_after("allow all", "ok").await;
         narrow.expect_after("join", "ok").await;
@@ -131,7 +141,9 @@ fn a_peer_at_its_limit_of_descriptors_is_met_again_when_it_is_raised() {
         narrow.expect_after("allow 0", "ok").await;
         // A node that joins now is not met, but it is there, and it does not wait for ever.
         let joining = {
-            let config = place.config("late").handshake_deadline(Duration::from_millis(300));
+            let config = place
+                .config("late")
+                .handshake_deadline(Duration::from_millis(300));
             tokio::spawn(config.join())
         };
         let late = soon("a join", joining).await.unwrap().unwrap();
@@ -149,7 +161,10 @@ fn mailboxes_and_what_is_not_there_are_named() {
     system(async {
         let _server = start(&place, &["server", "actor"]).await;
         let bus = place.config("client").join().await.unwrap();
-        let lookup = bus.address::<Ping>("nobody").deadline(Duration::from_millis(10)).await;
+        let lookup = bus
+            .address::<Ping>("nobody")
+            .deadline(Duration::from_millis(10))
+            .await;
         match lookup {
             Err(error @ LookupError::Unknown { .. }) => {
                 assert!(error.to_string().contains("lookup_deadline"), "{error}");

@@ -298,7 +298,11 @@ impl Child {
     pub async fn until_stat(&mut self, name: &str, wanted: u64) {
         let deadline = Instant::now() + PATIENCE;
         while self.stat(name).await != wanted {
-            assert!(Instant::now() < deadline, "{name} is not {wanted}: {}", self.ask("stats").await);
+            assert!(
+                Instant::now() < deadline,
+                "{name} is not {wanted}: {}",
+                self.ask("stats").await
+            );
         }
     }
 

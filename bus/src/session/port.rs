@@ -247,21 +247,20 @@ impl Port {
         self.bell.ring();
     }
 
+    /// The receiving links, and what delivering from them needs.
+    fn delivering<'a>(&'a self, state: &'a mut State) -> (&'a mut Vec<Receiving>, Delivering<'a>) {
+        let context = Delivering {
+            port: self,
+            mailboxes: &state.mailboxes,
+            asks: &mut state.asks,
+            wakers: &mut state.wakers,
+        };
+        (&mut state.links, context)
+    }
+
     /// Moves everything that has arrived to mailboxes and asks. Returns how many messages.
     fn drain(&self, state: &mut State) -> u32 {
-        let State {
-            links,
-            mailboxes,
-            asks,
-            wakers,
-            ..
-        } = state;
-        let mut context = Delivering {
-            port: self,
-            mailboxes,
-            asks,
-            wakers,
-        };
+        let (links, mut context) = self.delivering(state);
         let mut delivered = 0;
         for receiving in links.iter_mut() {
             delivered += context.drain_link(receiving);
@@ -409,26 +408,14 @@ impl Port {
     /// Everything on `link` is read to its end; then its asks fail. Returns how many were waiting.
     pub(crate) fn lose_link(&self, id: u32) -> u32 {
         let (gone, awaited) = self.with(|state| {
-            let State {
-                links,
-                mailboxes,
-                asks,
-                wakers,
-                ..
-            } = state;
-            let mut gone = None;
-            if let Some(at) = links.iter().position(|receiving| receiving.link.id == id) {
-                let mut context = Delivering {
-                    port: self,
-                    mailboxes,
-                    asks,
-                    wakers,
-                };
+            let at = state.links.iter().position(|receiving| receiving.link.id == id);
+            if let Some(at) = at {
+                let (links, mut context) = self.delivering(state);
                 // It ends: the peer is not told of room, so even one that lives cannot fill the ring anew.
                 while context.drain_link(&mut links[at]) > 0 {}
-                gone = Some(links.swap_remove(at));
             }
-            let awaited = asks.lose(id, wakers);
+            let gone = at.map(|at| state.links.swap_remove(at));
+            let awaited = state.asks.lose(id, &mut state.wakers);
             self.runnable_add(awaited);
             (gone, awaited)
         });

@@ -17,6 +17,7 @@ mod leaving;
 mod limits;
 mod responses;
 mod shapes;
+mod waiting;
 mod windows;
 
 roles![

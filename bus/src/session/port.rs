@@ -274,7 +274,7 @@ impl Port {
             if receiving.passed >= receiving.tell_every {
                 receiving.publish();
             }
-            if receiving.link.room.is_awaited() {
+            if receiving.link.is_awaited() {
                 receiving.link.collect(context.wakers);
             }
         }
@@ -285,7 +285,7 @@ impl Port {
     fn park(&self, state: &mut State) -> bool {
         for receiving in &mut state.links {
             receiving.publish();
-            if receiving.link.room.is_awaited() {
+            if receiving.link.is_awaited() {
                 receiving.link.wait_on();
             }
         }

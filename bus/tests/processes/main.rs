@@ -7,8 +7,9 @@ mod support;
 
 mod service;
 
+mod loans;
 mod responses;
 mod shapes;
 mod windows;
 
-roles![service::service, responses::answers, shapes::echo];
+roles![service::service, loans::sink, responses::answers, shapes::echo];

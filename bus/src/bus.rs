@@ -8,8 +8,8 @@ use crate::{
     actor::{Bind, BindAddr, OpenAddress, Protocol, Watch},
     config::Config,
     error::JoinError,
-    session::node::Node,
     message::ShmMessage,
+    session::node::Node,
     stats::Stats,
     topic::{DeliverTo, OpenPublisher, OpenSubscriber},
 };

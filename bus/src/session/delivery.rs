@@ -63,13 +63,18 @@ impl Delivery {
     /// The publisher's node and its number for the topic.
     pub(crate) fn published_by(&self) -> Option<(u64, u32)> {
         let delivery = self.0.as_ref()?;
-        Some((delivery.link.as_ref()?.session.peer.id, delivery.descriptor.topic()))
+        Some((
+            delivery.link.as_ref()?.session.peer.id,
+            delivery.descriptor.topic(),
+        ))
     }
 
     /// Sequence number, time in ns since 1970, and whether a topic's message is redelivered.
     pub(crate) fn published(&self) -> (u64, u64, bool) {
         let descriptor = self.0.as_ref().map(|delivery| delivery.descriptor);
-        descriptor.map_or((0, 0, false), |d| (d.correlation(), d.time_ns(), d.is_redelivered()))
+        descriptor.map_or((0, 0, false), |d| {
+            (d.correlation(), d.time_ns(), d.is_redelivered())
+        })
     }
 
     /// Gives a group's message back for another member.

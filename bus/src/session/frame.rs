@@ -153,7 +153,13 @@ pub(crate) enum Frame {
     /// A subscription of the sender has ended.
     Unsubscribe { port: u32, mailbox: u32 },
     /// From now on the subscription gets the sender's topic, by this route of the link.
-    Attached { port: u32, mailbox: u32, topic: u32, link: u32, route: u32 },
+    Attached {
+        port: u32,
+        mailbox: u32,
+        topic: u32,
+        link: u32,
+        route: u32,
+    },
     /// The sender no longer publishes a topic.
     Untopic { id: u32 },
     /// The sender leaves.
@@ -326,7 +332,12 @@ impl Frame {
             }
             Frame::Subscribe(wanted) => {
                 within(kind, "message name", wanted.kind.name.len(), TEXT_MAX)?;
-                within(kind, "group name", wanted.group.as_ref().map_or(0, String::len), TEXT_MAX)?;
+                within(
+                    kind,
+                    "group name",
+                    wanted.group.as_ref().map_or(0, String::len),
+                    TEXT_MAX,
+                )?;
                 within(kind, "depth", wanted.depth as usize, DEPTH_MAX)?;
                 named(kind, pattern::check_pattern(&wanted.pattern))
             }

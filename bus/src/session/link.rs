@@ -23,9 +23,9 @@ use crate::{
         descriptor::{BufferRef, Descriptor, Inline},
         doorbell::{Parker, Ringer},
         inbound::Inbound,
+        layout::LOSSES,
         pool::{Buffer, Held, Pool},
         returns::{Return, ReturnReader},
-        layout::LOSSES,
         ring::Producer,
         room::Room,
         sync::{AtomicU64, lock},
@@ -291,7 +291,10 @@ impl Link {
     /// What members of groups gave back unhandled on this route, in the order it was published.
     pub(crate) fn take_unhandled(&self, route: u16) -> Vec<Unhandled> {
         let mut sending = lock(&self.sending);
-        let mut taken: Vec<_> = sending.unhandled.extract_if(.., |one| one.route == route).collect();
+        let mut taken: Vec<_> = sending
+            .unhandled
+            .extract_if(.., |one| one.route == route)
+            .collect();
         taken.sort_by_key(|one| one.descriptor.correlation());
         taken
     }
@@ -305,7 +308,10 @@ impl Link {
         if let Err(violation) = self.take_returns(&mut sending) {
             self.session.violated(violation);
         }
-        sending.windows.get(usize::from(route)).is_some_and(|window| window.held > 0)
+        sending
+            .windows
+            .get(usize::from(route))
+            .is_some_and(|window| window.held > 0)
             || sending.unhandled.iter().any(|one| one.route == route)
     }
 
@@ -318,7 +324,11 @@ impl Link {
     pub(crate) fn has_room(&self, route: u16) -> bool {
         let mut sending = lock(&self.sending);
         // Lost and stopped routes refuse nothing: they are found out when something is sent.
-        sending.lost || !matches!(self.check_room(&mut sending, route), Err(Refusal::No(NoSend::Full(_))))
+        sending.lost
+            || !matches!(
+                self.check_room(&mut sending, route),
+                Err(Refusal::No(NoSend::Full(_)))
+            )
     }
 
     /// Sends one topic message to one subscription. `buffer` brings one reference, which is the link's on
@@ -627,13 +637,23 @@ impl Link {
         }
         // What it released before it died is not undelivered. A violation changes nothing any more.
         let _ = self.take_returns(&mut sending);
+        let undelivered = sending.unreturned;
+        let tokens = std::mem::take(&mut sending.tokens);
+        let mut released = Vec::new();
+        for (token, entry) in (0..).zip(tokens.held) {
+            let Some((held, route)) = entry else { continue };
+            let window = sending.windows.get_mut(usize::from(route));
+            let sent = window.and_then(|window| window.group.as_mut()?.remove(&token));
+            match sent.and_then(|sent| Unhandled::new(route, sent, held)) {
+                // Another member of the group gets it.
+                Some(unhandled) => sending.unhandled.push(unhandled),
+                None => released.push(held),
+            }
+        }
+        self.pool.release(released);
         sending.lost = true;
         // Relaxed: read only to answer sooner what the lock decides.
         self.lost.store(true, Ordering::Relaxed);
-        let undelivered = sending.unreturned;
-        let tokens = std::mem::take(&mut sending.tokens);
-        self.pool
-            .release(tokens.held.into_iter().flatten().map(|(held, _)| held));
         drop(sending);
         self.room.wake();
         undelivered
@@ -655,8 +675,19 @@ impl Link {
 
 impl Unhandled {
     fn new(route: u16, descriptor: Descriptor, held: Held) -> Option<Self> {
-        let BufferRef { segment, offset, len, .. } = descriptor.buffer()?;
-        Some(Self { route, descriptor, buffer: SentBuffer { held, segment, offset, len } })
+        let BufferRef {
+            segment, offset, len, ..
+        } = descriptor.buffer()?;
+        Some(Self {
+            route,
+            descriptor,
+            buffer: SentBuffer {
+                held,
+                segment,
+                offset,
+                len,
+            },
+        })
     }
 }
 
@@ -668,8 +699,17 @@ impl Sending {
         group: Option<HashMap<u32, Descriptor>>,
         most: usize,
     ) -> Option<u16> {
-        let route = u16::try_from(self.windows.len()).ok().filter(|route| usize::from(*route) < most)?;
-        self.windows.push(Window { mailbox, limit, held: 0, held_inline: 0, stopped: false, group });
+        let route = u16::try_from(self.windows.len())
+            .ok()
+            .filter(|route| usize::from(*route) < most)?;
+        self.windows.push(Window {
+            mailbox,
+            limit,
+            held: 0,
+            held_inline: 0,
+            stopped: false,
+            group,
+        });
         Some(route)
     }
 
@@ -692,7 +732,10 @@ impl Sending {
             }
             Return::Nack(token) => {
                 let (held, route) = self.tokens.redeem(token)?;
-                match self.redeem_place(route, token).and_then(|sent| Unhandled::new(route, sent, held)) {
+                match self
+                    .redeem_place(route, token)
+                    .and_then(|sent| Unhandled::new(route, sent, held))
+                {
                     Some(unhandled) => self.unhandled.push(unhandled),
                     // Not of a group: there is nobody else to give it to.
                     None => self.redeemed.push(held),

@@ -11,8 +11,8 @@ use super::{
     delivery::Delivery,
     frame::{Binding, KindInfo},
     node::Node,
-    topics::subscription::Subscription,
     port::Port,
+    topics::subscription::Subscription,
 };
 use crate::{
     message::{ShmMessage, schema::Schema},
@@ -79,7 +79,14 @@ impl Mailbox {
         subscription: Option<Subscription>,
         node: Weak<Node>,
     ) -> Arc<Self> {
-        Arc::new(Self { binding, kinds, port, subscription, node, queue: Mutex::default() })
+        Arc::new(Self {
+            binding,
+            kinds,
+            port,
+            subscription,
+            node,
+            queue: Mutex::default(),
+        })
     }
 
     /// Takes a message in. Gives it back if the mailbox is closed. Called under the port's lock.
@@ -94,7 +101,9 @@ impl Mailbox {
         queue.messages.push_back(delivery);
         wakers.extend(queue.waker.take());
         if let Some(subscription) = &self.subscription
-            && subscription.keep_last().is_some_and(|keep| queue.messages.len() > keep)
+            && subscription
+                .keep_last()
+                .is_some_and(|keep| queue.messages.len() > keep)
         {
             let oldest = queue.messages.pop_front();
             drop(queue);

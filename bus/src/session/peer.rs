@@ -247,7 +247,10 @@ impl Session {
     /// The peer's loss counters on the link that it calls by this number.
     pub(crate) fn losses_of(&self, theirs: u32) -> Option<Cells<SharedU64>> {
         let links = lock(&self.links);
-        let link = links.by_id.values().find(|(link, _, number)| !link.asking && *number == theirs);
+        let link = links
+            .by_id
+            .values()
+            .find(|(link, _, number)| !link.asking && *number == theirs);
         link.map(|(link, ..)| link.peer_losses.clone())
     }
 
@@ -264,7 +267,14 @@ impl Session {
             }
             links.questions.insert(request, answer);
         }
-        self.send(&Frame::Describe { request, name: name.to_owned(), kind: kind.to_owned() }, &[]);
+        self.send(
+            &Frame::Describe {
+                request,
+                name: name.to_owned(),
+                kind: kind.to_owned(),
+            },
+            &[],
+        );
         answered.await.ok()
     }
 
@@ -300,6 +310,9 @@ impl Session {
                 let _ = self.socket.try_send(&bytes, &[]);
             }
         }
+        // Not left to the descriptor's close: addresses that outlive the session keep it open, and the peer
+        // would take us for alive.
+        self.socket.shutdown();
         self.end();
     }
 
@@ -324,9 +337,7 @@ impl Session {
             Frame::Bound(binding) => node.heard(self, vec![binding]),
             Frame::Unbound { name, port, mailbox } => {
                 node.forgot(self, &name, port, mailbox);
-                for link in self.links_to(port) {
-                    link.stop_route(mailbox);
-                }
+                self.stop_routes(port, mailbox);
             }
             Frame::Describe { request, name, kind } => {
                 let (schema, reply) = node.describe(&name, &kind);
@@ -391,13 +402,26 @@ impl Session {
             Frame::Topic(topic) => node.heard_topic(self, topic),
             Frame::Subscribe(wanted) => node.heard_subscription(self, wanted),
             Frame::Unsubscribe { port, mailbox } => node.forgot_subscription(self, port, mailbox),
-            Frame::Attached { port, mailbox, topic, link, route } => {
+            Frame::Attached {
+                port,
+                mailbox,
+                topic,
+                link,
+                route,
+            } => {
                 node.attached(self, port, mailbox, topic, link, route);
             }
             Frame::Untopic { id } => node.forgot_topic(self, id),
             Frame::Bye { reason } => {
                 tracing::debug!(peer = %self.peer.name, %reason, "peer leaves");
             }
+        }
+    }
+
+    /// A mailbox of the peer's `port` was unbound: who sends there, or waits for room there, is told.
+    pub(crate) fn stop_routes(&self, port: u32, mailbox: u32) {
+        for link in self.links_to(port) {
+            link.stop_route(mailbox);
         }
     }
 

@@ -261,16 +261,7 @@ impl Port {
         };
         let mut delivered = 0;
         for receiving in links.iter_mut() {
-            if receiving.violated {
-                continue;
-            }
-            match context.drain_ring(receiving) {
-                Ok(count) => delivered += count,
-                Err(violation) => {
-                    receiving.violated = true;
-                    receiving.link.session.violated(violation);
-                }
-            }
+            delivered += context.drain_link(receiving);
             if receiving.passed >= receiving.tell_every {
                 receiving.publish();
             }
@@ -409,11 +400,28 @@ impl Port {
     /// Everything on `link` is read to its end; then its asks fail. Returns how many were waiting.
     pub(crate) fn lose_link(&self, id: u32) -> u32 {
         let (gone, awaited) = self.with(|state| {
-            self.drain(state);
-            let at = state.links.iter().position(|receiving| receiving.link.id == id);
-            let awaited = state.asks.lose(id, &mut state.wakers);
+            let State {
+                links,
+                mailboxes,
+                asks,
+                wakers,
+                ..
+            } = state;
+            let mut gone = None;
+            if let Some(at) = links.iter().position(|receiving| receiving.link.id == id) {
+                let mut context = Delivering {
+                    port: self,
+                    mailboxes,
+                    asks,
+                    wakers,
+                };
+                // It ends: the peer is not told of room, so even one that lives cannot fill the ring anew.
+                while context.drain_link(&mut links[at]) > 0 {}
+                gone = Some(links.swap_remove(at));
+            }
+            let awaited = asks.lose(id, wakers);
             self.runnable_add(awaited);
-            (at.map(|at| state.links.swap_remove(at)), awaited)
+            (gone, awaited)
         });
         drop(gone);
         awaited
@@ -485,6 +493,18 @@ struct Delivering<'a> {
 }
 
 impl Delivering<'_> {
+    /// Moves what has arrived on one link, at most a batch. Returns how many messages.
+    fn drain_link(&mut self, receiving: &mut Receiving) -> u32 {
+        if receiving.violated {
+            return 0;
+        }
+        self.drain_ring(receiving).unwrap_or_else(|violation| {
+            receiving.violated = true;
+            receiving.link.session.violated(violation);
+            0
+        })
+    }
+
     fn drain_ring(&mut self, receiving: &mut Receiving) -> Result<u32, Violation> {
         for count in 0..BATCH {
             let Some(descriptor) = receiving.consumer.peek()? else {

@@ -146,7 +146,9 @@ impl Node {
     /// Asks the peer what its type looks like.
     async fn differs(&self, session: &Arc<Session>, name: &str, kind: &Kind) -> LookupError {
         let Some(theirs) = session.ask_schemas(name, kind.name).await else {
-            return LookupError::PeerLost { name: name.to_owned() };
+            return LookupError::PeerLost {
+                name: name.to_owned(),
+            };
         };
         LookupError::Schema {
             name: name.to_owned(),

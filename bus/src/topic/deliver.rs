@@ -25,7 +25,9 @@ pub struct DeliverTo<A: Actor> {
 
 impl<A: Actor> fmt::Debug for DeliverTo<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeliverTo").field("pattern", &self.wish.pattern).finish_non_exhaustive()
+        f.debug_struct("DeliverTo")
+            .field("pattern", &self.wish.pattern)
+            .finish_non_exhaustive()
     }
 }
 

@@ -35,7 +35,12 @@ pub struct OpenPublisher<M> {
 
 impl<M: ShmMessage> OpenPublisher<M> {
     pub(crate) fn new(node: Arc<Node>, topic: String) -> Self {
-        Self { node, topic, history: 0, message: PhantomData }
+        Self {
+            node,
+            topic,
+            history: 0,
+            message: PhantomData,
+        }
     }
 
     /// Keeps the last `messages` for subscribers that come later; they get them first, in order. Default 0.
@@ -46,8 +51,17 @@ impl<M: ShmMessage> OpenPublisher<M> {
 
     async fn open(self) -> Result<Publisher<M>, TopicError> {
         let port = self.node.port_of(port_here())?;
-        let topic = self.node.publish_topic(port, &self.topic, Kind::of::<M>(), self.history).await?;
-        Ok(Publisher { inner: Arc::new(Inner { topic, node: self.node }), message: PhantomData })
+        let topic = self
+            .node
+            .publish_topic(port, &self.topic, Kind::of::<M>(), self.history)
+            .await?;
+        Ok(Publisher {
+            inner: Arc::new(Inner {
+                topic,
+                node: self.node,
+            }),
+            message: PhantomData,
+        })
     }
 }
 
@@ -93,13 +107,18 @@ impl Drop for Inner {
 
 impl<M> Clone for Publisher<M> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), message: PhantomData }
+        Self {
+            inner: self.inner.clone(),
+            message: PhantomData,
+        }
     }
 }
 
 impl<M> fmt::Debug for Publisher<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Publisher").field("topic", &self.topic()).finish_non_exhaustive()
+        f.debug_struct("Publisher")
+            .field("topic", &self.topic())
+            .finish_non_exhaustive()
     }
 }
 
@@ -164,13 +183,19 @@ impl<M: ShmMessage> Publisher<M> {
     /// # Errors
     /// Those of [`publish`](Publisher::publish) without `Full`.
     pub fn publish_wait<'a>(&'a self, message: &'a M) -> Publish<'a, M> {
-        Publish { publisher: self, message, parcel: None }
+        Publish {
+            publisher: self,
+            message,
+            parcel: None,
+        }
     }
 
     fn is_wanted(&self) -> Result<bool, SendError> {
         let Inner { topic, node } = &*self.inner;
         if node.is_closed() || topic.is_closed() {
-            return Err(SendError::Closed { name: topic.info.name.clone() });
+            return Err(SendError::Closed {
+                name: topic.info.name.clone(),
+            });
         }
         Ok(topic.is_wanted_or_count())
     }
@@ -189,7 +214,9 @@ impl<M: ShmMessage> Publisher<M> {
             let parcel = match kept.take() {
                 Some(parcel) => parcel,
                 None => match self.pack(message) {
-                    Err(SendError::Full { bound: Bound::Pool, .. }) => {
+                    Err(SendError::Full {
+                        bound: Bound::Pool, ..
+                    }) => {
                         node.collect_all();
                         self.pack(message)?
                     }
@@ -200,7 +227,10 @@ impl<M: ShmMessage> Publisher<M> {
                 Ok(()) => return Ok(()),
                 Err(Unpublished::NoRoom(parcel)) => {
                     *kept = Some(parcel);
-                    return Err(SendError::Full { name: topic.info.name.clone(), bound: Bound::Window });
+                    return Err(SendError::Full {
+                        name: topic.info.name.clone(),
+                        bound: Bound::Window,
+                    });
                 }
                 // A group came in between.
                 Err(Unpublished::NotInline) => {}
@@ -232,7 +262,9 @@ impl<M: ShmMessage> Future for Publish<'_, M> {
         for registered in [false, true] {
             match this.publisher.attempt(this.message, &mut this.parcel) {
                 Err(SendError::Full { .. }) if node.is_closed() || topic.is_closed() => {
-                    return Poll::Ready(Err(SendError::Closed { name: topic.info.name.clone() }));
+                    return Poll::Ready(Err(SendError::Closed {
+                        name: topic.info.name.clone(),
+                    }));
                 }
                 Err(SendError::Full { bound, .. }) if !registered => {
                     if bound == Bound::Pool {

@@ -53,7 +53,13 @@ pub(crate) struct Wish {
 impl Wish {
     pub(crate) fn new(node: &Node, pattern: String) -> Self {
         let within = node.config.lookup_deadline;
-        Self { pattern, depth: None, when_full: WhenFull::default(), group: None, within }
+        Self {
+            pattern,
+            depth: None,
+            when_full: WhenFull::default(),
+            group: None,
+            within,
+        }
     }
 
     pub(crate) async fn subscribe<M: ShmMessage>(
@@ -61,7 +67,12 @@ impl Wish {
         node: &Arc<Node>,
         port: PortKey,
     ) -> Result<Arc<Mailbox>, TopicError> {
-        let fail = |problem| Err(TopicError::Setting { pattern: self.pattern.clone(), problem });
+        let fail = |problem| {
+            Err(TopicError::Setting {
+                pattern: self.pattern.clone(),
+                problem,
+            })
+        };
         let keep = match self.when_full {
             WhenFull::KeepLast(0) => return fail("`KeepLast(0)` would keep nothing; use 1 or more"),
             WhenFull::KeepLast(_) if self.group.is_some() => {
@@ -70,7 +81,9 @@ impl Wish {
             WhenFull::KeepLast(keep) => keep,
             _ => 0,
         };
-        let depth = self.depth.unwrap_or(if keep > 0 { keep.saturating_mul(2) } else { 1024 });
+        let depth = self
+            .depth
+            .unwrap_or(if keep > 0 { keep.saturating_mul(2) } else { 1024 });
         if depth == 0 || depth > 65_535 {
             return fail("the depth must be 1 to 65,535 messages");
         }
@@ -81,7 +94,11 @@ impl Wish {
             port: 0,
             mailbox: 0,
             pattern: self.pattern,
-            kind: KindInfo { name: String::new(), schema: 0, reply: 0 },
+            kind: KindInfo {
+                name: String::new(),
+                schema: 0,
+                reply: 0,
+            },
             depth,
             wait: self.when_full == WhenFull::Wait,
             keep,
@@ -93,13 +110,22 @@ impl Wish {
 }
 
 /// Opens a message that came by a topic. `None`: it was not valid, and its session is closed.
-pub(crate) fn open<M: ShmMessage>(mailbox: &Mailbox, delivery: Delivery, trust: Trust) -> Option<Received<M>> {
+pub(crate) fn open<M: ShmMessage>(
+    mailbox: &Mailbox,
+    delivery: Delivery,
+    trust: Trust,
+) -> Option<Received<M>> {
     let (node, topic) = delivery.published_by()?;
     let (sequence, time_ns, redelivered) = delivery.published();
     let source = mailbox.subscription.as_ref()?.source(node, topic);
     let (message, _) = delivery.open::<M>(trust)?;
     Some(match source {
-        Some(source) => message.with_origin(Origin { source, sequence, time_ns, redelivered }),
+        Some(source) => message.with_origin(Origin {
+            source,
+            sequence,
+            time_ns,
+            redelivered,
+        }),
         None => message,
     })
 }
@@ -149,14 +175,23 @@ pub(super) use wishes;
 impl<M: ShmMessage> OpenSubscriber<M> {
     pub(crate) fn new(node: Arc<Node>, pattern: String) -> Self {
         let wish = Wish::new(&node, pattern);
-        Self { node, wish, message: PhantomData }
+        Self {
+            node,
+            wish,
+            message: PhantomData,
+        }
     }
 
     wishes!();
 
     async fn open(self) -> Result<Subscriber<M>, TopicError> {
         let mailbox = self.wish.subscribe::<M>(&self.node, port_here()).await?;
-        Ok(Subscriber { node: self.node, mailbox, helper: Helper::default(), message: PhantomData })
+        Ok(Subscriber {
+            node: self.node,
+            mailbox,
+            helper: Helper::default(),
+            message: PhantomData,
+        })
     }
 }
 
@@ -191,7 +226,9 @@ pub struct Subscriber<M> {
 
 impl<M> fmt::Debug for Subscriber<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscriber").field("pattern", &self.pattern()).finish_non_exhaustive()
+        f.debug_struct("Subscriber")
+            .field("pattern", &self.pattern())
+            .finish_non_exhaustive()
     }
 }
 

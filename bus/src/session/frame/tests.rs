@@ -69,7 +69,56 @@ fn frame() -> impl Strategy<Value = Frame> {
         any::<u32>().prop_map(|link| Frame::Unlink { link }),
         any::<(u32, u64)>().prop_map(|(id, bytes)| Frame::Segment { id, bytes }),
         word().prop_map(|reason| Frame::Bye { reason }),
+        (any::<u32>(), kind_info()).prop_map(|(id, kind)| {
+            Frame::Topic(TopicInfo {
+                id,
+                name: "md.ticks-1.x_y".into(),
+                kind,
+            })
+        }),
+        (
+            any::<(u32, u32, bool, u32)>(),
+            0..=DEPTH_MAX as u32,
+            kind_info(),
+            option::of(word())
+        )
+            .prop_map(|((port, mailbox, wait, keep), depth, kind, group)| {
+                let pattern = "md.*.>".into();
+                Frame::Subscribe(SubscriptionInfo {
+                    port,
+                    mailbox,
+                    pattern,
+                    kind,
+                    depth,
+                    wait,
+                    keep,
+                    group,
+                })
+            }),
+        any::<(u32, u32)>().prop_map(|(port, mailbox)| Frame::Unsubscribe { port, mailbox }),
+        any::<(u32, u32, u32, u32, u32)>().prop_map(|(port, mailbox, topic, link, route)| {
+            Frame::Attached {
+                port,
+                mailbox,
+                topic,
+                link,
+                route,
+            }
+        }),
+        any::<u32>().prop_map(|id| Frame::Untopic { id }),
     ]
+}
+
+fn kind_of(name: &str) -> KindInfo {
+    KindInfo {
+        name: name.into(),
+        schema: 1,
+        reply: 2,
+    }
+}
+
+fn kind_info() -> impl Strategy<Value = KindInfo> {
+    (word(), any::<(u64, u64)>()).prop_map(|(name, (schema, reply))| KindInfo { name, schema, reply })
 }
 
 /// The most memory a frame holds on the heap, in bytes.
@@ -94,7 +143,18 @@ fn heap(frame: &Frame) -> usize {
             [schema, reply].into_iter().flatten().map(Vec::capacity).sum()
         }
         Frame::LinkRefused { reason, .. } | Frame::Bye { reason } => reason.capacity(),
-        Frame::Link { .. } | Frame::Linked { .. } | Frame::Unlink { .. } | Frame::Segment { .. } => 0,
+        Frame::Topic(topic) => topic.name.capacity() + topic.kind.name.capacity(),
+        Frame::Subscribe(wanted) => {
+            let group = wanted.group.as_ref().map_or(0, String::capacity);
+            wanted.pattern.capacity() + wanted.kind.name.capacity() + group
+        }
+        Frame::Link { .. }
+        | Frame::Linked { .. }
+        | Frame::Unlink { .. }
+        | Frame::Segment { .. }
+        | Frame::Unsubscribe { .. }
+        | Frame::Attached { .. }
+        | Frame::Untopic { .. } => 0,
     }
 }
 
@@ -298,10 +358,21 @@ fn what_is_over_a_limit_is_neither_sent_nor_accepted() {
         (
             Frame::Describe {
                 request: 1,
-                name: String::new(),
+                name: long.clone(),
                 kind: "k".into(),
             },
-            badly_named("Describe"),
+            limit("Describe", "name", 257, 256),
+        ),
+        (
+            Frame::Topic(TopicInfo {
+                id: 1,
+                name: "a.*".into(),
+                kind: kind_of("k"),
+            }),
+            FrameError::Name {
+                kind: "Topic",
+                problem: "wildcards are for subscribers only",
+            },
         ),
         (
             Frame::Describe {

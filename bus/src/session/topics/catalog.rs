@@ -42,45 +42,72 @@ impl Catalog {
     pub(crate) fn own_frames(&self) -> Vec<Frame> {
         let topics = self.topics.values().map(|topic| Frame::Topic(topic.info.clone()));
         let subscriptions = self.subscriptions.values().filter_map(|mailbox| {
-            mailbox.subscription.as_ref().map(|own| Frame::Subscribe(own.info.clone()))
+            mailbox
+                .subscription
+                .as_ref()
+                .map(|own| Frame::Subscribe(own.info.clone()))
         });
         topics.chain(subscriptions).collect()
     }
 
     fn own_subscriptions(&self) -> impl Iterator<Item = &SubscriptionInfo> {
-        self.subscriptions.values().filter_map(|mailbox| mailbox.subscription.as_ref().map(|own| &own.info))
+        self.subscriptions
+            .values()
+            .filter_map(|mailbox| mailbox.subscription.as_ref().map(|own| &own.info))
     }
 
     /// Somebody who publishes this topic, or subscribes to it, with another type.
     fn conflict_of_topic(&self, topic: &TopicInfo) -> Option<Conflict> {
         let differs = |name: &str, kind: &KindInfo| name == topic.name && *kind != topic.kind;
-        let wants = |wanted: &SubscriptionInfo| {
-            pattern::matches(&wanted.pattern, &topic.name) && wanted.kind != topic.kind
-        };
-        let own = self.topics.values().find(|own| differs(&own.info.name, &own.info.kind));
+        let wants = |wanted: &SubscriptionInfo| clashes(wanted, topic);
+        let own = self
+            .topics
+            .values()
+            .find(|own| differs(&own.info.name, &own.info.kind));
         let own = own.map(|own| own.info.name.clone());
-        let own = own.or_else(|| self.own_subscriptions().find(|own| wants(own)).map(|own| own.pattern.clone()));
+        let own = own.or_else(|| {
+            self.own_subscriptions()
+                .find(|own| wants(own))
+                .map(|own| own.pattern.clone())
+        });
         if let Some(name) = own {
             return Some(Conflict { session: None, name });
         }
-        let mut theirs = self.peer_topics.values().filter(|(_, info)| differs(&info.name, &info.kind));
+        let mut theirs = self
+            .peer_topics
+            .values()
+            .filter(|(_, info)| differs(&info.name, &info.kind));
         let theirs = theirs.next().map(|(session, info)| (session, &info.name));
         let wanted = || self.peer_subscriptions.values().find(|(_, info)| wants(info));
         let theirs = theirs.or_else(|| wanted().map(|(session, info)| (session, &info.pattern)));
-        theirs.map(|(session, name)| Conflict { session: Some(session.clone()), name: name.clone() })
+        theirs.map(|(session, name)| Conflict {
+            session: Some(session.clone()),
+            name: name.clone(),
+        })
     }
 
     /// Somebody who publishes a topic that this pattern selects, with another type.
     fn conflict_of_subscription(&self, wanted: &SubscriptionInfo) -> Option<Conflict> {
-        let differs = |info: &TopicInfo| {
-            pattern::matches(&wanted.pattern, &info.name) && info.kind != wanted.kind
-        };
+        let differs = |info: &TopicInfo| clashes(wanted, info);
         if let Some(own) = self.topics.values().find(|own| differs(&own.info)) {
-            return Some(Conflict { session: None, name: own.info.name.clone() });
+            return Some(Conflict {
+                session: None,
+                name: own.info.name.clone(),
+            });
         }
         let (session, info) = self.peer_topics.values().find(|(_, info)| differs(info))?;
-        Some(Conflict { session: Some(session.clone()), name: info.name.clone() })
+        Some(Conflict {
+            session: Some(session.clone()),
+            name: info.name.clone(),
+        })
     }
+}
+
+/// Whether a subscription is for a topic whose messages are not what it expects. A pattern with wildcards
+/// passes over topics of messages with another name: it wants the topics of its own type.
+fn clashes(wanted: &SubscriptionInfo, topic: &TopicInfo) -> bool {
+    let meant = !pattern::is_wild(&wanted.pattern) || wanted.kind.name == topic.kind.name;
+    meant && wanted.kind != topic.kind && pattern::matches(&wanted.pattern, &topic.name)
 }
 
 fn selects(wanted: &SubscriptionInfo, topic: &TopicInfo) -> bool {
@@ -99,25 +126,38 @@ impl Node {
         history: usize,
     ) -> Result<Arc<Topic>, TopicError> {
         pattern::check_topic(name)?;
-        let info = TopicInfo { id: 0, name: name.to_owned(), kind: kind.info() };
+        let info = TopicInfo {
+            id: 0,
+            name: name.to_owned(),
+            kind: kind.info(),
+        };
         let begun = {
             // The registry's lock keeps new sessions out until both are told the same.
             let _order = lock(&self.registry);
             let mut catalog = lock(&self.catalog);
             self.may_begin(catalog.conflict_of_topic(&info)).map(|()| {
-            let info = TopicInfo { id: catalog.next_topic, ..info };
-            catalog.next_topic += 1;
-            let topic = Topic::new(info.clone(), kind, self, port, history);
-            catalog.topics.insert(info.id, topic.clone());
-            let peers = catalog.peer_subscriptions.values().filter(|(_, wanted)| selects(wanted, &info));
-            let mut wanting: Vec<_> =
-                peers.map(|(session, wanted)| (Some(session.clone()), wanted.clone())).collect();
-            let own = catalog.own_subscriptions().filter(|wanted| selects(wanted, &info));
-            wanting.extend(own.map(|wanted| (None, wanted.clone())));
-            for session in &self.sessions {
-                session.send(&Frame::Topic(info.clone()), &[]);
-            }
-            (topic, wanting)
+                let info = TopicInfo {
+                    id: catalog.next_topic,
+                    ..info
+                };
+                catalog.next_topic += 1;
+                let topic = Topic::new(info.clone(), kind, self, port, history);
+                catalog.topics.insert(info.id, topic.clone());
+                let peers = catalog
+                    .peer_subscriptions
+                    .values()
+                    .filter(|(_, wanted)| selects(wanted, &info));
+                let mut wanting: Vec<_> = peers
+                    .map(|(session, wanted)| (Some(session.clone()), wanted.clone()))
+                    .collect();
+                let own = catalog
+                    .own_subscriptions()
+                    .filter(|wanted| selects(wanted, &info));
+                wanting.extend(own.map(|wanted| (None, wanted.clone())));
+                for session in &self.sessions {
+                    session.send(&Frame::Topic(info.clone()), &[]);
+                }
+                (topic, wanting)
             })
         };
         let (topic, wanting) = match begun {
@@ -210,7 +250,12 @@ impl Node {
         pattern::check_pattern(&wanted.pattern)?;
         let limit = self.config.mailboxes;
         let number = port.reserve_mailbox(limit).ok_or(TopicError::TooMany { limit })?;
-        let wanted = SubscriptionInfo { port: port.id, mailbox: number, kind: kind.info(), ..wanted };
+        let wanted = SubscriptionInfo {
+            port: port.id,
+            mailbox: number,
+            kind: kind.info(),
+            ..wanted
+        };
         let binding = Binding {
             name: wanted.pattern.clone(),
             port: port.id,
@@ -219,24 +264,38 @@ impl Node {
             kinds: vec![kind.info()],
         };
         let subscription = Subscription::new(wanted.clone());
-        let mailbox =
-            Mailbox::new(binding, vec![kind], port.clone(), Some(subscription), Arc::downgrade(self));
+        let mailbox = Mailbox::new(
+            binding,
+            vec![kind],
+            port.clone(),
+            Some(subscription),
+            Arc::downgrade(self),
+        );
         let mut changed = self.changed.subscribe();
         let begun = {
             let _order = lock(&self.registry);
             let mut catalog = lock(&self.catalog);
-            self.may_begin(catalog.conflict_of_subscription(&wanted)).map(|()| {
-            port.add_mailbox(mailbox.clone());
-            catalog.subscriptions.insert((port.id, number), mailbox.clone());
-            let own: Vec<_> = catalog.topics.values().filter(|own| selects(&wanted, &own.info)).cloned().collect();
-            let theirs = catalog.peer_topics.iter().filter(|(_, (_, info))| selects(&wanted, info));
-            let mut expected: Vec<_> = theirs.map(|(key, _)| *key).collect();
-            expected.extend(own.iter().map(|own| (self.id(), own.info.id)));
-            for session in &self.sessions {
-                session.send(&Frame::Subscribe(wanted.clone()), &[]);
-            }
-            (own, expected)
-            })
+            self.may_begin(catalog.conflict_of_subscription(&wanted))
+                .map(|()| {
+                    port.add_mailbox(mailbox.clone());
+                    catalog.subscriptions.insert((port.id, number), mailbox.clone());
+                    let own: Vec<_> = catalog
+                        .topics
+                        .values()
+                        .filter(|own| selects(&wanted, &own.info))
+                        .cloned()
+                        .collect();
+                    let theirs = catalog
+                        .peer_topics
+                        .iter()
+                        .filter(|(_, (_, info))| selects(&wanted, info));
+                    let mut expected: Vec<_> = theirs.map(|(key, _)| *key).collect();
+                    expected.extend(own.iter().map(|own| (self.id(), own.info.id)));
+                    for session in &self.sessions {
+                        session.send(&Frame::Subscribe(wanted.clone()), &[]);
+                    }
+                    (own, expected)
+                })
         };
         let (own, expected) = match begun {
             Ok(begun) => begun,
@@ -258,8 +317,12 @@ impl Node {
             loop {
                 changed.borrow_and_update();
                 let waiting = expected.iter().any(|(node, topic)| {
-                    let attached = mailbox.subscription.as_ref().is_none_or(|s| s.is_attached(*node, *topic));
-                    let gone = *node != self.id() && !lock(&self.catalog).peer_topics.contains_key(&(*node, *topic));
+                    let attached = mailbox
+                        .subscription
+                        .as_ref()
+                        .is_none_or(|s| s.is_attached(*node, *topic));
+                    let gone =
+                        *node != self.id() && !lock(&self.catalog).peer_topics.contains_key(&(*node, *topic));
                     !attached && !gone
                 });
                 if !waiting || self.is_closed() || changed.changed().await.is_err() {
@@ -268,7 +331,10 @@ impl Node {
             }
         };
         if tokio::time::timeout(within, all).await.is_err() {
-            return Err(TopicError::NotAttached { pattern: wanted.pattern, waited: within });
+            return Err(TopicError::NotAttached {
+                pattern: wanted.pattern,
+                waited: within,
+            });
         }
         std::mem::forget(guard);
         Ok(mailbox)
@@ -278,9 +344,17 @@ impl Node {
     pub(crate) fn unsubscribe(&self, binding: &Binding) {
         {
             let _order = lock(&self.registry);
-            lock(&self.catalog).subscriptions.remove(&(binding.port, binding.mailbox));
+            lock(&self.catalog)
+                .subscriptions
+                .remove(&(binding.port, binding.mailbox));
             for session in &self.sessions {
-                session.send(&Frame::Unsubscribe { port: binding.port, mailbox: binding.mailbox }, &[]);
+                session.send(
+                    &Frame::Unsubscribe {
+                        port: binding.port,
+                        mailbox: binding.mailbox,
+                    },
+                    &[],
+                );
             }
         }
         if let Some(port) = self.port(binding.port) {
@@ -299,13 +373,13 @@ impl Node {
         if catalog.peer_topics.keys().filter(|(of, _)| *of == node).count() >= PER_PEER {
             return session.close("it announces too many topics");
         }
-        if catalog.own_subscriptions().any(|own| {
-            pattern::matches(&own.pattern, &info.name) && own.kind != info.kind
-        }) {
+        if catalog.own_subscriptions().any(|own| clashes(own, &info)) {
             tracing::warn!(topic = %info.name, peer = %session.peer.name,
                 "a topic we subscribe to is published there with another type; nothing of it arrives");
         }
-        catalog.peer_topics.insert((node, info.id), (session.clone(), info));
+        catalog
+            .peer_topics
+            .insert((node, info.id), (session.clone(), info));
         drop(catalog);
         self.touch();
     }
@@ -320,12 +394,25 @@ impl Node {
         let node = session.peer.id;
         let topics: Vec<_> = {
             let mut catalog = lock(&self.catalog);
-            if catalog.peer_subscriptions.keys().filter(|(of, ..)| *of == node).count() >= PER_PEER {
+            if catalog
+                .peer_subscriptions
+                .keys()
+                .filter(|(of, ..)| *of == node)
+                .count()
+                >= PER_PEER
+            {
                 return session.close("it announces too many subscriptions");
             }
-            let topics = catalog.topics.values().filter(|topic| selects(&wanted, &topic.info)).cloned().collect();
+            let topics = catalog
+                .topics
+                .values()
+                .filter(|topic| selects(&wanted, &topic.info))
+                .cloned()
+                .collect();
             let key = (node, wanted.port, wanted.mailbox);
-            catalog.peer_subscriptions.insert(key, (session.clone(), wanted.clone()));
+            catalog
+                .peer_subscriptions
+                .insert(key, (session.clone(), wanted.clone()));
             topics
         };
         if topics.is_empty() {
@@ -343,7 +430,9 @@ impl Node {
     pub(crate) fn forgot_subscription(&self, session: &Arc<Session>, port: u32, mailbox: u32) {
         let topics: Vec<_> = {
             let mut catalog = lock(&self.catalog);
-            catalog.peer_subscriptions.remove(&(session.peer.id, port, mailbox));
+            catalog
+                .peer_subscriptions
+                .remove(&(session.peer.id, port, mailbox));
             catalog.topics.values().cloned().collect()
         };
         for link in session.links_to(port) {
@@ -369,7 +458,10 @@ impl Node {
             let name = if session.is_self {
                 catalog.topics.get(&topic).map(|own| own.info.name.clone())
             } else {
-                catalog.peer_topics.get(&(session.peer.id, topic)).map(|(_, info)| info.name.clone())
+                catalog
+                    .peer_topics
+                    .get(&(session.peer.id, topic))
+                    .map(|(_, info)| info.name.clone())
             };
             catalog.subscriptions.get(&(port, mailbox)).cloned().zip(name)
         };
@@ -378,7 +470,11 @@ impl Node {
             // The subscription or the topic has ended meanwhile.
             return;
         };
-        let source = Source { topic: name, node: session.peer.name.clone(), topic_id: topic };
+        let source = Source {
+            topic: name,
+            node: session.peer.name.clone(),
+            topic_id: topic,
+        };
         if let Some(subscription) = &mailbox.subscription {
             subscription.attach(session.peer.id, Arc::new(source), losses, route);
         }
@@ -396,7 +492,10 @@ impl Node {
                 catalog.peer_topics.retain(|(of, _), _| *of != node);
                 catalog.peer_subscriptions.retain(|(of, ..), _| *of != node);
             }
-            (catalog.topics.values().cloned().collect(), catalog.subscriptions.values().cloned().collect())
+            (
+                catalog.topics.values().cloned().collect(),
+                catalog.subscriptions.values().cloned().collect(),
+            )
         };
         for topic in topics {
             topic.notify();
@@ -413,7 +512,10 @@ impl Node {
     pub(crate) fn close_topics(&self) {
         let (topics, mailboxes) = {
             let mut catalog = lock(&self.catalog);
-            (std::mem::take(&mut catalog.topics), catalog.subscriptions.values().cloned().collect::<Vec<_>>())
+            (
+                std::mem::take(&mut catalog.topics),
+                catalog.subscriptions.values().cloned().collect::<Vec<_>>(),
+            )
         };
         for topic in topics.into_values() {
             topic.close();
@@ -428,25 +530,52 @@ impl Node {
         let ours = ((kind.schema)(), (kind.reply)());
         let (node, difference) = match &conflict.session {
             Some(session) => {
-                let theirs = session.ask_schemas(&conflict.name, kind.name).await.unwrap_or_default();
-                (session.peer.name.clone(), schemas::explain(&ours.0, &ours.1, &theirs))
+                let theirs = session
+                    .ask_schemas(&conflict.name, kind.name)
+                    .await
+                    .unwrap_or_default();
+                (
+                    session.peer.name.clone(),
+                    schemas::explain(&ours.0, &ours.1, &theirs),
+                )
             }
             None => {
                 let theirs = self.describe_topic(&conflict.name).unwrap_or_default();
-                (self.config.node.clone(), schemas::explain(&ours.0, &ours.1, &theirs))
+                (
+                    self.config.node.clone(),
+                    schemas::explain(&ours.0, &ours.1, &theirs),
+                )
             }
         };
-        TopicError::Schema { topic: conflict.name, node, message: kind.name.to_owned(), difference }
+        TopicError::Schema {
+            topic: conflict.name,
+            node,
+            message: kind.name.to_owned(),
+            difference,
+        }
     }
 
     /// The archived schemas of a topic or subscription of ours, by its name or pattern.
     pub(crate) fn describe_topic(&self, name: &str) -> Option<crate::session::peer::Described> {
         let catalog = lock(&self.catalog);
-        let topic = catalog.topics.values().find(|own| own.info.name == name).map(|own| own.kind);
-        let wanted = || catalog.subscriptions.values().find(|own| own.binding.name == name).map(|own| own.kinds[0]);
+        let topic = catalog
+            .topics
+            .values()
+            .find(|own| own.info.name == name)
+            .map(|own| own.kind);
+        let wanted = || {
+            catalog
+                .subscriptions
+                .values()
+                .find(|own| own.binding.name == name)
+                .map(|own| own.kinds[0])
+        };
         let kind = topic.or_else(wanted)?;
         drop(catalog);
-        let (schema, reply) = (schemas::encode(&(kind.schema)()), schemas::encode(&(kind.reply)()));
+        let (schema, reply) = (
+            schemas::encode(&(kind.schema)()),
+            schemas::encode(&(kind.reply)()),
+        );
         Some((schema, reply))
     }
 }

@@ -30,7 +30,11 @@ pub(crate) struct Stored {
 impl Stored {
     /// Takes over the caller's reference to the buffer.
     pub(crate) fn new(descriptor: Descriptor, buffer: Option<SentBuffer>, pool: &Arc<Pool>) -> Self {
-        Self { descriptor, buffer, pool: pool.clone() }
+        Self {
+            descriptor,
+            buffer,
+            pool: pool.clone(),
+        }
     }
 
     /// What a member of a group gave back.
@@ -51,7 +55,8 @@ impl Stored {
         if let Some(held) = self.held() {
             self.pool.retain(held, 1);
         }
-        link.send_published(descriptor, self.buffer).inspect_err(|_| self.pool.release(self.held()))
+        link.send_published(descriptor, self.buffer)
+            .inspect_err(|_| self.pool.release(self.held()))
     }
 }
 
@@ -60,7 +65,11 @@ impl Clone for Stored {
         if let Some(held) = self.held() {
             self.pool.retain(held, 1);
         }
-        Self { descriptor: self.descriptor, buffer: self.buffer, pool: self.pool.clone() }
+        Self {
+            descriptor: self.descriptor,
+            buffer: self.buffer,
+            pool: self.pool.clone(),
+        }
     }
 }
 
@@ -99,7 +108,14 @@ pub(crate) enum Offered {
 
 impl Outlet {
     pub(crate) fn new(link: Arc<Link>, mailbox: u32, route: u16, policy: Policy) -> Self {
-        Self { link, mailbox, route, policy, backlog: VecDeque::new(), lost: 0 }
+        Self {
+            link,
+            mailbox,
+            route,
+            policy,
+            backlog: VecDeque::new(),
+            lost: 0,
+        }
     }
 
     /// Whether a message sent now would be sent at once.
@@ -197,7 +213,15 @@ pub(crate) struct Group {
 impl Group {
     pub(crate) fn new(name: String, depth: usize, policy: Policy) -> Self {
         let (members, leaving) = (Vec::new(), Vec::new());
-        Self { name, members, leaving, backlog: VecDeque::new(), depth, policy, next: 0 }
+        Self {
+            name,
+            members,
+            leaving,
+            backlog: VecDeque::new(),
+            depth,
+            policy,
+            next: 0,
+        }
     }
 
     pub(crate) fn join(&mut self, member: Outlet) {
@@ -266,7 +290,8 @@ impl Group {
                 self.backlog.push_front(Stored::unhandled(message, pool));
             }
         }
-        self.members.retain(|member| !member.link.is_lost());
+        // One that was lost only now may have left something behind, for the next flush.
+        self.members.retain(|member| !member.link.is_lost() || member.link.holds(member.route));
         self.leaving.retain(|member| member.link.holds(member.route));
         let mut registered = false;
         while let Some(message) = self.backlog.pop_front() {
@@ -286,8 +311,9 @@ impl Group {
 
     /// A member left. What it gives back unhandled goes to others.
     pub(crate) fn leave(&mut self, link: u32, mailbox: u32) {
-        let gone =
-            self.members.extract_if(.., |member| member.link.id == link && member.mailbox == mailbox);
+        let gone = self
+            .members
+            .extract_if(.., |member| member.link.id == link && member.mailbox == mailbox);
         self.leaving.extend(gone);
     }
 }

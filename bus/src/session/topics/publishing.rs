@@ -130,7 +130,14 @@ impl Topic {
         if !state.groups.is_empty() && matches!(parcel, Parcel::Inline(_)) {
             return Err(Unpublished::NotInline);
         }
-        let State { sequence, outlets, groups, history, counts, .. } = &mut *state;
+        let State {
+            sequence,
+            outlets,
+            groups,
+            history,
+            counts,
+            ..
+        } = &mut *state;
         let mut descriptor = Descriptor::new(SlotKind::Publish, 0, 0, 0, *sequence);
         *sequence += 1;
         counts.published += 1;
@@ -144,7 +151,12 @@ impl Topic {
             Parcel::Buffer(buffer, len) => {
                 counts.bytes += len as u64;
                 let (segment, offset) = (buffer.segment(), buffer.offset() as u64);
-                Some(SentBuffer { held: buffer.into_held(), segment, offset, len: len as u64 })
+                Some(SentBuffer {
+                    held: buffer.into_held(),
+                    segment,
+                    offset,
+                    len: len as u64,
+                })
             }
         };
         descriptor.set_topic(self.info.id, time.as_nanos() as u64);
@@ -170,7 +182,11 @@ impl Topic {
             state.waiting.push(waker.clone());
         }
         let own = self.waker();
-        for outlet in state.outlets.iter().filter(|outlet| outlet.policy == Policy::Wait) {
+        for outlet in state
+            .outlets
+            .iter()
+            .filter(|outlet| outlet.policy == Policy::Wait)
+        {
             outlet.link.wait(&own);
         }
         for group in state.groups.iter().filter(|group| group.policy == Policy::Wait) {
@@ -184,7 +200,13 @@ impl Topic {
     pub(crate) fn flush(&self) {
         let waiting = {
             let mut state = lock(&self.state);
-            let State { outlets, groups, counts, waiting, .. } = &mut *state;
+            let State {
+                outlets,
+                groups,
+                counts,
+                waiting,
+                ..
+            } = &mut *state;
             let waker = self.waker();
             outlets.retain_mut(|outlet| {
                 !outlet.link.is_lost() && outlet.flush(&waker, &mut counts.flow) == Offered::Done
@@ -211,7 +233,10 @@ impl Topic {
         if state.closed {
             return None;
         }
-        let known = state.outlets.iter().chain(state.groups.iter().flat_map(Group::members));
+        let known = state
+            .outlets
+            .iter()
+            .chain(state.groups.iter().flat_map(Group::members));
         if let Some(known) = known
             .into_iter()
             .find(|known| known.link.id == link.id && known.mailbox == wanted.mailbox)
@@ -220,7 +245,13 @@ impl Topic {
         }
         let route = link.topic_route(wanted.mailbox, window, group.is_some())?;
         let mut outlet = Outlet::new(link.clone(), wanted.mailbox, route, policy);
-        let State { outlets, groups, history, counts, .. } = &mut *state;
+        let State {
+            outlets,
+            groups,
+            history,
+            counts,
+            ..
+        } = &mut *state;
         let waker = self.waker();
         match group {
             None => {
@@ -230,10 +261,13 @@ impl Topic {
             }
             Some(name) => {
                 link.watch_groups(waker.clone());
-                let at = groups.iter().position(|group| group.name == name).unwrap_or_else(|| {
-                    groups.push(Group::new(name, wanted.depth as usize, policy));
-                    groups.len() - 1
-                });
+                let at = groups
+                    .iter()
+                    .position(|group| group.name == name)
+                    .unwrap_or_else(|| {
+                        groups.push(Group::new(name, wanted.depth as usize, policy));
+                        groups.len() - 1
+                    });
                 groups[at].join(outlet);
                 groups[at].flush(&waker, &mut counts.flow);
             }
@@ -245,7 +279,9 @@ impl Topic {
     pub(crate) fn detach(&self, link: u32, mailbox: u32) {
         {
             let mut state = lock(&self.state);
-            state.outlets.retain(|outlet| outlet.link.id != link || outlet.mailbox != mailbox);
+            state
+                .outlets
+                .retain(|outlet| outlet.link.id != link || outlet.mailbox != mailbox);
             for group in &mut state.groups {
                 group.leave(link, mailbox);
             }
@@ -262,7 +298,10 @@ impl Topic {
     pub(crate) fn counts(&self) -> TopicCounts {
         let state = lock(&self.state);
         let members = state.groups.iter().flat_map(Group::members).count();
-        TopicCounts { subscribers: (state.outlets.len() + members) as u64, ..state.counts }
+        TopicCounts {
+            subscribers: (state.outlets.len() + members) as u64,
+            ..state.counts
+        }
     }
 
     /// The number the next message will have.
@@ -275,7 +314,10 @@ impl Topic {
         self.flush();
         let mut state = lock(&self.state);
         state.closed = true;
-        let dropped = (std::mem::take(&mut state.outlets), std::mem::take(&mut state.groups));
+        let dropped = (
+            std::mem::take(&mut state.outlets),
+            std::mem::take(&mut state.groups),
+        );
         let history = std::mem::take(&mut state.history);
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
@@ -293,8 +335,15 @@ impl Topic {
 impl State {
     /// Whether everybody whose policy is to be waited for has room.
     fn has_room(&self) -> bool {
-        let outlets = self.outlets.iter().all(|outlet| outlet.policy != Policy::Wait || outlet.has_room());
-        outlets && self.groups.iter().all(|group| group.policy != Policy::Wait || group.has_room())
+        let outlets = self
+            .outlets
+            .iter()
+            .all(|outlet| outlet.policy != Policy::Wait || outlet.has_room());
+        outlets
+            && self
+                .groups
+                .iter()
+                .all(|group| group.policy != Policy::Wait || group.has_room())
     }
 }
 

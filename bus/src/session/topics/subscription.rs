@@ -31,7 +31,10 @@ struct Attached {
 impl Attached {
     fn lost(&self) -> u64 {
         // Acquire: pairs with the Release of the publisher's store.
-        let dropped = self.losses.get(usize::from(self.route)).map_or(0, |w| w.load(std::sync::atomic::Ordering::Acquire));
+        let dropped = self
+            .losses
+            .get(usize::from(self.route))
+            .map_or(0, |w| w.load(std::sync::atomic::Ordering::Acquire));
         dropped.saturating_add(self.overwritten)
     }
 }
@@ -55,7 +58,11 @@ pub(crate) struct Subscription {
 
 impl Subscription {
     pub(crate) fn new(info: SubscriptionInfo) -> Self {
-        Self { info, attached: Mutex::default(), lost_before: AtomicU64::new(0) }
+        Self {
+            info,
+            attached: Mutex::default(),
+            lost_before: AtomicU64::new(0),
+        }
     }
 
     /// Most messages the queue holds before the oldest goes; `None`: the window bounds it.
@@ -69,7 +76,12 @@ impl Subscription {
     }
 
     pub(crate) fn attach(&self, node: u64, source: Arc<Source>, losses: Cells<SharedU64>, route: u16) {
-        let attached = Attached { overwritten: 0, losses, route, source };
+        let attached = Attached {
+            overwritten: 0,
+            losses,
+            route,
+            source,
+        };
         let before = lock(&self.attached).insert((node, attached.source.topic_id), attached);
         if let Some(before) = before {
             // Relaxed: a count.
@@ -95,14 +107,19 @@ impl Subscription {
     }
 
     pub(crate) fn source(&self, node: u64, topic: u32) -> Option<Arc<Source>> {
-        lock(&self.attached).get(&(node, topic)).map(|attached| attached.source.clone())
+        lock(&self.attached)
+            .get(&(node, topic))
+            .map(|attached| attached.source.clone())
     }
 
     /// What was lost, per publisher and topic.
     pub(crate) fn losses(&self) -> Vec<LostOf> {
         lock(&self.attached)
             .values()
-            .map(|attached| LostOf { source: attached.source.clone(), lost: attached.lost() })
+            .map(|attached| LostOf {
+                source: attached.source.clone(),
+                lost: attached.lost(),
+            })
             .collect()
     }
 

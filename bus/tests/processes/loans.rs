@@ -48,7 +48,10 @@ impl Actor for Sink {
 impl Handler<Received<Frame>> for Sink {
     type Result = MessageResult<Received<Frame>>;
     fn handle(&mut self, frame: Received<Frame>, _: &mut Context<Self>) -> Self::Result {
-        MessageResult(digest(frame.seq.to_native() + frame.note.len() as u64, &frame.data))
+        MessageResult(digest(
+            frame.seq.to_native() + frame.note.len() as u64,
+            &frame.data,
+        ))
     }
 }
 
@@ -63,7 +66,9 @@ impl Handler<Received<Hold>> for Sink {
 impl Handler<Received<Fetch>> for Sink {
     type Result = MessageResult<Received<Fetch>>;
     fn handle(&mut self, fetch: Received<Fetch>, _: &mut Context<Self>) -> Self::Result {
-        MessageResult(Hold { data: bytes(1, fetch.len.to_native() as usize).into() })
+        MessageResult(Hold {
+            data: bytes(1, fetch.len.to_native() as usize).into(),
+        })
     }
 }
 
@@ -77,7 +82,10 @@ impl Handler<Received<Ping>> for Sink {
 /// Role: `setting=value..`; says `ready`, then does what the test says.
 pub fn sink(mut stage: Stage) {
     system(async move {
-        let config = stage.args.iter().fold(stage.config("server"), |config, arg| set(config, arg));
+        let config = stage
+            .args
+            .iter()
+            .fold(stage.config("server"), |config, arg| set(config, arg));
         let bus = config.join().await.expect("join");
         let sink = Sink::default();
         let _bound = bus
@@ -126,7 +134,10 @@ async fn sink_of(place: &Place, args: &[&str]) -> Child {
 /// Shared memory that this process has touched and still maps, in bytes.
 fn shared_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("/proc");
-    let line = status.lines().find_map(|line| line.strip_prefix("RssShmem:")).expect("RssShmem");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssShmem:"))
+        .expect("RssShmem");
     let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
     kib << 10
 }
@@ -140,7 +151,9 @@ fn large_segments(len: usize) -> usize {
         Some(usize::from_str_radix(to, 16).ok()? - usize::from_str_radix(from, 16).ok()?)
     };
     let of_len = |bytes: usize| (len..len + 8192).contains(&bytes);
-    maps.lines().filter(|line| line.contains("shmbus-large") && bytes(line).is_some_and(of_len)).count()
+    maps.lines()
+        .filter(|line| line.contains("shmbus-large") && bytes(line).is_some_and(of_len))
+        .count()
 }
 
 #[test]
@@ -159,12 +172,27 @@ fn payloads_of_every_size_arrive_as_they_were_written() {
             let mut loan = sink.loan(len).await.unwrap();
             assert!(loan.len() == len && loan.as_ptr().addr().is_multiple_of(64));
             loan.copy_from_slice(&payload);
-            let reply = loan.ask(|data| Frame { seq, data, note: "n".repeat(len % 100) }).await.unwrap();
+            let reply = loan
+                .ask(|data| Frame {
+                    seq,
+                    data,
+                    note: "n".repeat(len % 100),
+                })
+                .await
+                .unwrap();
             let note = (len % 100) as u64;
-            assert_eq!(reply.to_owned(), digest(seq + note, &payload), "{len} bytes on loan");
+            assert_eq!(
+                reply.to_owned(),
+                digest(seq + note, &payload),
+                "{len} bytes on loan"
+            );
             drop(reply);
 
-            let frame = Frame { seq, data: payload.as_slice().into(), note: String::new() };
+            let frame = Frame {
+                seq,
+                data: payload.as_slice().into(),
+                note: String::new(),
+            };
             let reply = sink.ask(&frame).await.unwrap();
             assert_eq!(reply.to_owned(), digest(seq, &payload), "{len} bytes owned");
         }
@@ -182,7 +210,14 @@ fn a_loan_goes_to_an_address_of_several_messages_and_a_reply_may_be_bulk() {
         let sink = bus.address::<(Ping, Frame, Fetch)>("sink").await.unwrap();
         let mut loan = sink.loan::<Frame>(10_000).await.unwrap();
         loan.fill(5);
-        let reply = loan.ask(|data| Frame { seq: 3, data, note: String::new() }).await.unwrap();
+        let reply = loan
+            .ask(|data| Frame {
+                seq: 3,
+                data,
+                note: String::new(),
+            })
+            .await
+            .unwrap();
         assert_eq!(reply.to_owned(), digest(3, &[5; 10_000]));
         for len in [0, 10, 100_000, 5 << 20] {
             let reply = sink.ask(&Fetch { len }).await.unwrap();
@@ -218,7 +253,13 @@ fn a_loan_that_is_not_sent_goes_back() {
         loan.fill(7);
         let at = loan.as_ptr();
         let unsent = loan.try_send(|data| Hold { data }).unwrap_err();
-        assert_eq!(unsent.error, SendError::Full { name: "sink".into(), bound: Bound::Window });
+        assert_eq!(
+            unsent.error,
+            SendError::Full {
+                name: "sink".into(),
+                bound: Bound::Window
+            }
+        );
         let loan = unsent.loan;
         assert!(loan.as_ptr() == at && loan[..] == [7; 5000]);
         assert_eq!(bus.stats().pool_buffers, 3);
@@ -247,7 +288,12 @@ fn a_part_of_a_message_keeps_it_and_no_more() {
         for len in [10, 1000, 5 << 20] {
             let payload = bytes(len as u64, len);
             match len {
-                10 => sink.tell(&Hold { data: payload.as_slice().into() }).await.unwrap(),
+                10 => sink
+                    .tell(&Hold {
+                        data: payload.as_slice().into(),
+                    })
+                    .await
+                    .unwrap(),
                 _ => {
                     let mut loan = sink.loan::<Hold>(len).await.unwrap();
                     loan.copy_from_slice(&payload);
@@ -273,9 +319,17 @@ fn a_loan_waits_for_memory() {
         let bus = config.join().await.unwrap();
         let sink = bus.address::<Hold>("sink").await.unwrap();
         for _ in 0..2 {
-            sink.loan::<Hold>(3 << 20).await.unwrap().send(|data| Hold { data }).await.unwrap();
+            sink.loan::<Hold>(3 << 20)
+                .await
+                .unwrap()
+                .send(|data| Hold { data })
+                .await
+                .unwrap();
         }
-        let full = Err(SendError::Full { name: "sink".into(), bound: Bound::Pool });
+        let full = Err(SendError::Full {
+            name: "sink".into(),
+            bound: Bound::Pool,
+        });
         assert_eq!(sink.try_loan::<Hold>(3 << 20).map(|_| ()), full);
         child.until("held", "2").await;
         let mut waiting = std::pin::pin!(sink.loan::<Hold>(3 << 20));
@@ -299,7 +353,11 @@ fn a_long_note_costs_one_copy_and_is_counted() {
         for n in 1..4 {
             let mut loan = sink.loan(4000).await.unwrap();
             loan.copy_from_slice(&payload);
-            let asked = loan.ask(|data| Frame { seq: 0, data, note: "n".repeat(6000) });
+            let asked = loan.ask(|data| Frame {
+                seq: 0,
+                data,
+                note: "n".repeat(6000),
+            });
             assert_eq!(asked.await.unwrap().to_owned(), digest(6000, &payload));
             assert_eq!(bus.stats().loans_copied, n);
         }
@@ -313,16 +371,37 @@ fn a_limit_is_named_before_anything_is_written() {
     system(async {
         let _sink = sink_of(&place, &["message=10000000"]).await;
         let config = place.config("client").message_bytes(10_000_000);
-        let bus = config.segment_bytes(4 << 20).pool_bytes(8 << 20).join().await.unwrap();
+        let bus = config
+            .segment_bytes(4 << 20)
+            .pool_bytes(8 << 20)
+            .join()
+            .await
+            .unwrap();
         let sink = bus.address::<Hold>("sink").await.unwrap();
         let error = sink.try_loan::<Hold>(10_000_000).unwrap_err();
-        assert!(matches!(error, SendError::TooLarge { limit: 10_000_000, .. }), "{error:?}");
+        assert!(
+            matches!(
+                error,
+                SendError::TooLarge {
+                    limit: 10_000_000,
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
         assert!(error.to_string().contains("`Config::message_bytes`"), "{error}");
         // Less than that, and more than the pool can ever hold: nobody waits for it.
         for len in [9_000_000, 8 << 20] {
             let error = soon("the refusal", sink.loan::<Hold>(len)).await.unwrap_err();
             assert!(error.to_string().contains("`Config::pool_bytes`"), "{error}");
-            let error = soon("the refusal", sink.tell(&Hold { data: vec![0; len].into() })).await.unwrap_err();
+            let error = soon(
+                "the refusal",
+                sink.tell(&Hold {
+                    data: vec![0; len].into(),
+                }),
+            )
+            .await
+            .unwrap_err();
             assert!(error.to_string().contains("`Config::pool_bytes`"), "{error}");
         }
         settled(&bus).await;
@@ -336,10 +415,17 @@ fn a_loan_outlives_its_receiver_and_says_so() {
         let mut child = sink_of(&place, &[]).await;
         let bus = place.config("client").join().await.unwrap();
         let sink = bus.address::<Frame>("sink").await.unwrap();
-        let (one, other) = (sink.loan::<Frame>(100).await.unwrap(), sink.loan::<Frame>(100).await.unwrap());
+        let (one, other) = (
+            sink.loan::<Frame>(100).await.unwrap(),
+            sink.loan::<Frame>(100).await.unwrap(),
+        );
         child.kill();
         eventually("the peer is gone", || bus.stats().peers == 0).await;
-        let make = |data| Frame { seq: 0, data, note: String::new() };
+        let make = |data| Frame {
+            seq: 0,
+            data,
+            note: String::new(),
+        };
         let lost = SendError::PeerLost { name: "sink".into() };
         let unsent = one.try_send(make).unwrap_err();
         assert_eq!((&unsent.error, unsent.loan.len()), (&lost, 100));
@@ -357,7 +443,12 @@ fn three_hundred_mebibytes_come_and_go() {
     let place = Place::new();
     system(async {
         let mut child = sink_of(&place, &[&format!("message={}", 512 << 20)]).await;
-        let bus = place.config("client").message_bytes(512 << 20).join().await.unwrap();
+        let bus = place
+            .config("client")
+            .message_bytes(512 << 20)
+            .join()
+            .await
+            .unwrap();
         let sink = bus.address::<(Ping, Hold)>("sink").await.unwrap();
         let before = bus.stats().pool_reserved_bytes;
         let mut loan = sink.loan::<Hold>(LEN).await.unwrap();
@@ -404,7 +495,10 @@ fn large_replies_are_freed_too() {
         let bus = place.config("client").join().await.unwrap();
         let actor = bus.address::<crate::service::Later>("actor").await.unwrap();
         server.say("permit 1");
-        let reply = actor.ask(&crate::service::Later { bytes: LEN as u64 }).await.unwrap();
+        let reply = actor
+            .ask(&crate::service::Later { bytes: LEN as u64 })
+            .await
+            .unwrap();
         assert!(large_segments(LEN) == 1 && reply.len() == LEN);
         assert!(server.stat("pool_reserved_bytes").await >= LEN as u64);
         drop(reply);

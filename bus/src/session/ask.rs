@@ -154,7 +154,10 @@ impl<'a, C: Content, R: ShmRoot> Ask<'a, C, R> {
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
             // The deadline counts from the beginning: its end is registered like a reply's.
-            Poll::Pending => match route.port.with(|state| state.poll_ask(&route.port, ticket, cx)) {
+            Poll::Pending => match route
+                .port
+                .with(|state| state.poll_ask(&route.port, ticket, Some(cx.waker())))
+            {
                 Some(outcome) => Poll::Ready(self.finish(outcome).map(|_| ticket)),
                 None => Poll::Pending,
             },
@@ -179,9 +182,10 @@ impl<C: Content, R: ShmRoot> Future for Ask<'_, C, R> {
             }
         };
         let first = !std::mem::replace(&mut this.polled, true);
-        let port = this.route.port.clone();
+        let port = &this.route.port;
         let yield_first = first && port.asking() > 1;
-        let pick = |state: &mut State| state.poll_ask(&port, ticket, cx);
+        let pick =
+            |state: &mut State, register: bool| state.poll_ask(port, ticket, register.then(|| cx.waker()));
         match port.help(&mut this.helper, yield_first, pick) {
             Step::Found(outcome) => {
                 turn.made_progress();

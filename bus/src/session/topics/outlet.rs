@@ -291,7 +291,8 @@ impl Group {
             }
         }
         // One that was lost only now may have left something behind, for the next flush.
-        self.members.retain(|member| !member.link.is_lost() || member.link.holds(member.route));
+        self.members
+            .retain(|member| !member.link.is_lost() || member.link.holds(member.route));
         self.leaving.retain(|member| member.link.holds(member.route));
         let mut registered = false;
         while let Some(message) = self.backlog.pop_front() {

@@ -267,7 +267,7 @@ impl Port {
             if receiving.passed >= receiving.tell_every {
                 receiving.publish();
             }
-            if receiving.link.room.is_awaited() {
+            if receiving.link.is_awaited() {
                 receiving.link.collect(context.wakers);
             }
         }
@@ -278,7 +278,7 @@ impl Port {
     fn park(&self, state: &mut State) -> bool {
         for receiving in &mut state.links {
             receiving.publish();
-            if receiving.link.room.is_awaited() {
+            if receiving.link.is_awaited() {
                 receiving.link.wait_on();
             }
         }

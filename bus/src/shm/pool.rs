@@ -74,6 +74,13 @@ pub(crate) enum Held {
     Dedicated(u32),
 }
 
+impl Held {
+    /// Whether it has a segment of its own.
+    pub(crate) fn is_dedicated(self) -> bool {
+        matches!(self, Held::Dedicated(_))
+    }
+}
+
 impl Pool {
     /// `limit` and `segment_bytes` as in `Config`.
     pub(crate) fn new(segment_bytes: u64, limit: u64) -> Arc<Self> {

@@ -15,6 +15,7 @@ mod hostile;
 mod inside;
 mod leaving;
 mod limits;
+mod loans;
 mod responses;
 mod shapes;
 mod waiting;
@@ -26,6 +27,7 @@ roles![
     discovery::one_of_many,
     discovery::other_types,
     limits::narrow,
+    loans::sink,
     responses::answers,
     service::service,
     shapes::echo,

@@ -169,17 +169,58 @@ macro_rules! roles {
 
 /// Runs `main` on an actix system of this thread.
 pub fn system<F: Future>(main: F) -> F::Output {
-    actix::System::new().block_on(main)
+    let _watchdog = Watchdog::new();
+    actix::System::new().block_on(bounded(main))
 }
 
 /// Runs `main` on a tokio runtime of several threads.
 pub fn threads<F: Future>(main: F) -> F::Output {
+    let _watchdog = Watchdog::new();
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .expect("a runtime")
-        .block_on(main)
+        .block_on(bounded(main))
+}
+
+/// How long a whole test may take; a role lasts as long as its test.
+fn limit() -> Option<Duration> {
+    std::env::var_os(ROLE).is_none().then_some(PATIENCE * 4)
+}
+
+async fn bounded<F: Future>(main: F) -> F::Output {
+    match limit() {
+        None => main.await,
+        Some(limit) => match tokio::time::timeout(limit, main).await {
+            Ok(output) => output,
+            Err(_) => panic!("the test was not over after {limit:?}"),
+        },
+    }
+}
+
+/// Ends the process if a test blocks its own thread, so that a hang is a failure too.
+struct Watchdog {
+    /// Dropped with the test.
+    _over: Option<std::sync::mpsc::Sender<()>>,
+}
+
+impl Watchdog {
+    fn new() -> Self {
+        let Some(limit) = limit() else {
+            return Self { _over: None };
+        };
+        let (over, is_over) = std::sync::mpsc::channel();
+        let test = std::thread::current().name().unwrap_or("a test").to_owned();
+        std::thread::spawn(move || {
+            let waited = is_over.recv_timeout(limit + PATIENCE);
+            if waited == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("{test} blocks its thread; the whole run ends");
+                std::process::exit(101);
+            }
+        });
+        Self { _over: Some(over) }
+    }
 }
 
 /// A process in a role. Killed when dropped.

@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use tokio::sync::oneshot;
+
 use super::{
     pattern,
     publishing::{Topic, Unattached},
@@ -169,13 +171,37 @@ impl Node {
             Err(Some(conflict)) => return Err(self.explain(conflict, kind).await),
             Err(None) => return Err(TopicError::Closed),
         };
+        // From here on an error or a dropped future must not leave the topic behind.
+        let guard = Unpublish(self, &topic);
+        let mut attaching = Vec::new();
         for (session, wanted) in wanting {
             let session = match session {
                 Some(session) => session,
                 None => self.own_session().await?,
             };
-            self.attach(&topic, &session, &wanted).await;
+            let (done, attached) = oneshot::channel::<()>();
+            let (node, topic) = (Arc::downgrade(self), topic.clone());
+            self.spawn(async move {
+                if let Some(node) = node.upgrade() {
+                    node.attach(&topic, &session, &wanted).await;
+                }
+                drop(done);
+            });
+            attaching.push(attached);
         }
+        let all = async {
+            for attached in attaching {
+                let _ = attached.await;
+            }
+        };
+        if tokio::time::timeout(self.config.lookup_deadline, all)
+            .await
+            .is_err()
+        {
+            // A process that is stopped, say; it is reached when it goes on.
+            tracing::warn!(topic = name, "not every subscriber is reached yet");
+        }
+        std::mem::forget(guard);
         Ok(topic)
     }
 
@@ -636,6 +662,15 @@ impl Node {
             schemas::encode(&(kind.reply)()),
         );
         Some((schema, reply))
+    }
+}
+
+/// Ends a topic whose publisher was not completed.
+struct Unpublish<'a>(&'a Node, &'a Topic);
+
+impl Drop for Unpublish<'_> {
+    fn drop(&mut self) {
+        self.0.unpublish(self.1);
     }
 }
 

@@ -245,6 +245,11 @@ impl Group {
         self.members.iter()
     }
 
+    /// It has no members now.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.members.is_empty()
+    }
+
     /// Nobody is left, and nothing waits for somebody.
     pub(crate) fn is_over(&self) -> bool {
         self.members.is_empty() && self.leaving.is_empty() && self.backlog.is_empty()

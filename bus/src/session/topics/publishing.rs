@@ -122,6 +122,7 @@ impl Topic {
     /// not even be archived.
     pub(crate) fn is_wanted_or_count(&self) -> bool {
         let mut state = lock(&self.state);
+        state.end_groups(|| self.waker());
         let wanted = self.history > 0 || !state.outlets.is_empty() || !state.groups.is_empty();
         if !wanted {
             state.sequence += 1;
@@ -347,6 +348,17 @@ impl Topic {
 }
 
 impl State {
+    /// Takes groups away whose last member has left and has given back or handled what it had.
+    fn end_groups(&mut self, waker: impl Fn() -> Waker) {
+        if !self.groups.iter().any(Group::is_abandoned) {
+            return;
+        }
+        for group in self.groups.iter_mut().filter(|group| group.is_abandoned()) {
+            group.flush(&waker(), &mut self.counts.flow);
+        }
+        self.groups.retain(|group| !group.is_over());
+    }
+
     /// Whether everybody whose policy is to be waited for has room.
     fn has_room(&self) -> bool {
         let outlets = self

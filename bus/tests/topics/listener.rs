@@ -131,7 +131,6 @@ impl Options {
 struct Seen {
     log: Vec<Entry>,
     kept: VecDeque<Received<Tick>>,
-    /// What waits in an actor's own queue is not counted, so that is asked of the stream only.
     hold: bool,
     ended: bool,
 }
@@ -230,6 +229,15 @@ impl Listener {
     /// Lets an idle one read so many more.
     pub fn permit(&self, count: usize) {
         self.permits.add_permits(count);
+    }
+
+    /// Keeps from now on what it gets.
+    pub fn hold(&self) {
+        self.seen.lock().unwrap().hold = true;
+    }
+
+    pub fn held(&self) -> usize {
+        self.seen.lock().unwrap().kept.len()
     }
 
     /// Releases the oldest of what is held; returns how many that were.

@@ -103,9 +103,16 @@ impl Party {
                 self.listeners[id].permit(number() as usize);
                 "ok".to_owned()
             }
+            "hold" => {
+                self.listeners[id].hold();
+                "ok".to_owned()
+            }
             "release" => self.listeners[id].release(number() as usize).to_string(),
-            "log" => {
-                let log = self.listeners[id].log();
+            "log" | "handled" => {
+                let mut log = self.listeners[id].log();
+                if command == "handled" {
+                    log.truncate(log.len() - self.listeners[id].held());
+                }
                 log.iter().map(Entry::to_string).collect::<Vec<_>>().join(" ")
             }
             "publish" => {
@@ -246,7 +253,16 @@ impl Child {
 
     /// What a listener has got.
     pub async fn log(&mut self, id: &str) -> Vec<Entry> {
-        let log = self.ask(format!("log {id}")).await;
+        self.entries(format!("log {id}")).await
+    }
+
+    /// What a listener that was told to hold at some time, and releases nothing since, got before.
+    pub async fn handled(&mut self, id: &str) -> Vec<Entry> {
+        self.entries(format!("handled {id}")).await
+    }
+
+    async fn entries(&mut self, line: String) -> Vec<Entry> {
+        let log = self.ask(line).await;
         log.split(' ')
             .filter(|entry| !entry.is_empty())
             .map(|entry| entry.parse().expect("an entry"))
@@ -256,6 +272,11 @@ impl Child {
     /// Waits until a listener has got so many.
     pub async fn until_count(&mut self, id: &str, wanted: u64) {
         self.until(&format!("count {id}"), &wanted.to_string()).await;
+    }
+
+    /// Waits until a listener has got more than so many.
+    pub async fn until_more(&mut self, id: &str, than: u64) {
+        while self.number_of(&format!("count {id}")).await <= than {}
     }
 
     /// Published, bytes, delivered, dropped, subscribers.

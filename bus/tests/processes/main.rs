@@ -13,6 +13,7 @@ mod death;
 mod discovery;
 mod hostile;
 mod inside;
+mod leaving;
 mod limits;
 mod loans;
 mod responses;

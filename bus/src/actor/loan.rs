@@ -236,3 +236,6 @@ impl<M: ShmMessage> Future for AskLoan<'_, M> {
         Pin::new(&mut self.0).poll(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,6 +58,12 @@ pub use {
     },
 };
 
+/// For the benches of this workspace only.
+#[cfg(all(feature = "bench-internals", not(loom)))]
+#[doc(hidden)]
+#[path = "bench_internals.rs"]
+pub mod bench;
+
 /// What most programs need. It shares no name with `actix::prelude`.
 #[cfg(not(loom))]
 pub mod prelude {

@@ -8,7 +8,8 @@ use std::{
 
 use nix::{
     sched::{CpuSet, sched_setaffinity},
-    unistd::Pid,
+    sys::{prctl::set_pdeathsig, signal::Signal},
+    unistd::{Pid, alarm},
 };
 
 use crate::{
@@ -22,6 +23,9 @@ use crate::{
 
 /// What a server prints when clients may connect.
 const READY: &str = "ready";
+
+/// A measurement that takes so many seconds longer than planned is ended by a signal.
+const PATIENCE: u32 = 20;
 
 /// One measurement's outcome.
 #[derive(Debug, Clone, Copy)]
@@ -181,6 +185,9 @@ pub fn measure(args: &Args, system: &System, case: Case, payload: usize) -> Resu
 /// # Errors
 /// Those of the system.
 pub fn work(role: &Role, args: &Args) -> Result<()> {
+    // Neither a launcher that was killed nor a measurement that hangs leaves a process behind.
+    set_pdeathsig(Signal::SIGKILL)?;
+    alarm::set(PATIENCE + 4 * args.seconds as u32);
     if args.pin {
         let mut cores = CpuSet::new();
         cores.set(if *role == Role::Server { 0 } else { 1 })?;

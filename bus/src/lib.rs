@@ -4,7 +4,7 @@
 //! opens a typed address to an actor in any process. Messages derive [`macro@ShmMessage`]; they are
 //! archived by rkyv straight into shared memory and read there, in place, by the receiving handler.
 //!
-//! How it works, and why so, is told in `ARCHITECTURE.md`.
+//! How it works, and why so, is told in [`architecture`].
 
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 
@@ -14,6 +14,15 @@ compile_error!("shmbus runs on Linux, on x86-64 and aarch64 only");
 extern crate self as shmbus;
 
 pub(crate) mod shm;
+
+#[cfg(not(loom))]
+#[doc = include_str!("../ARCHITECTURE.md")]
+pub mod architecture {}
+
+/// The README's example must compile.
+#[cfg(all(doctest, not(loom)))]
+#[doc = include_str!("../../README.md")]
+mod readme {}
 
 #[cfg(not(loom))]
 mod actor;
@@ -35,12 +44,12 @@ mod topic;
 #[cfg(not(loom))]
 pub use {
     actor::{
-        Accepts, Address, Ask, Bind, BindAddr, Bound, Forwarded, OnPanic, OpenAddress, Presence, Protocol,
-        Tell, Watch,
+        Accepts, Address, Ask, AskLoan, Bind, BindAddr, Bound, Forwarded, Loan, OnPanic, OpenAddress,
+        OpenLoan, Presence, Protocol, SendLoan, Tell, Unsent, Watch,
     },
     bus::Bus,
     config::{Config, Spin},
-    message::{Origin, Received, ShmMessage, ShmType, Trust},
+    message::{Bulk, Origin, Received, ShmMessage, ShmType, Trust},
     shmbus_macros::{ShmMessage, ShmType},
     stats::Stats,
     topic::{
@@ -53,8 +62,8 @@ pub use {
 #[cfg(not(loom))]
 pub mod prelude {
     pub use crate::{
-        Address, Bus, Config, OnPanic, Presence, Publisher, Received, ShmMessage, ShmType, Spin, Subscriber,
-        Trust, WhenFull,
+        Address, Bulk, Bus, Config, OnPanic, Presence, Publisher, Received, ShmMessage, ShmType, Spin,
+        Subscriber, Trust, WhenFull,
     };
 }
 
@@ -62,6 +71,6 @@ pub mod prelude {
 #[cfg(not(loom))]
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::message::{ShmMessage, ShmType, private::*, schema};
+    pub use crate::message::{Bulk, ShmMessage, ShmRoot, ShmType, private::*, schema};
     pub use rkyv;
 }

@@ -27,6 +27,8 @@ pub struct Stats {
     pub unreleased: u64,
     /// Asks that wait for a reply, or whose asker has gone while the reply is still to come.
     pub open_asks: u64,
+    /// Loans whose payload had to be copied once, because the rest of the message did not fit behind it.
+    pub loans_copied: u64,
     /// Handlers that panicked.
     pub panics: u64,
     /// Sessions closed because the peer broke the protocol.
@@ -60,6 +62,7 @@ impl Stats {
                 .iter()
                 .map(|port| port.with(|state| state.asks.open_count()) as u64)
                 .sum(),
+            loans_copied: counters.loans_copied.get(),
             panics: counters.panics.get(),
             violations: counters.violations.get(),
             handshakes_refused: counters.handshakes_refused.get(),

@@ -62,6 +62,8 @@ pub struct Field {
     pub ty: Type,
     /// The label of a field whose type has no schema.
     pub opaque: Option<LitStr>,
+    /// It is a `Bulk`, by its name.
+    pub bulk: bool,
     pub span: Span,
 }
 
@@ -74,6 +76,11 @@ impl Model {
         };
         own.iter()
             .chain(variants.iter().flat_map(|variant| &variant.fields.list))
+    }
+
+    /// Whether it is a message with a `Bulk`, which cannot be part of another type.
+    pub fn has_bulk(&self) -> bool {
+        self.fields().any(|field| field.bulk)
     }
 
     /// The name in the schema.

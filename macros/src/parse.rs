@@ -33,7 +33,11 @@ pub fn parse(derive: Derive, input: DeriveInput) -> Result<Model> {
     item_attributes(&input.attrs, &mut errors);
     let generics = generics(input.generics, &mut errors);
     let shape = match input.data {
-        Data::Struct(data) => Shape::Struct(fields(data.fields, &mut errors)),
+        Data::Struct(data) => {
+            let fields = fields(data.fields, &mut errors);
+            bulk(derive, &fields, &mut errors);
+            Shape::Struct(fields)
+        }
         Data::Enum(data) => {
             let variants: Vec<_> = data
                 .variants
@@ -190,9 +194,52 @@ fn variant(variant: syn::Variant, errors: &mut Errors) -> Variant {
             "an explicit discriminant cannot be sent: checking it is unsound in rkyv 0.8.18; variants are numbered in order",
         );
     }
+    let fields = fields(variant.fields, errors);
+    for field in fields.list.iter().filter(|field| field.bulk) {
+        errors.at(&field.ty, BULK_INSIDE);
+    }
     Variant {
         ident: variant.ident,
-        fields: fields(variant.fields, errors),
+        fields,
+    }
+}
+
+const BULK_INSIDE: &str =
+    "a `Bulk` must be a field of the message itself: a loan's payload is the first thing in its archive";
+
+/// A message has at most one `Bulk`, and a type that is part of messages none. What stands before it is looked at
+/// by the compiler, when the types are known.
+fn bulk(derive: Derive, fields: &Fields, errors: &mut Errors) {
+    let mut bulks = fields.list.iter().filter(|field| field.bulk);
+    if derive == Derive::Type {
+        for field in bulks {
+            errors.at(
+                &field.ty,
+                "a `Bulk` must be a field of the message itself: derive `ShmMessage`, or use `Vec<u8>`",
+            );
+        }
+        return;
+    }
+    bulks.next();
+    for field in bulks {
+        errors.at(
+            &field.ty,
+            "a message has at most one `Bulk`; use `Vec<u8>` for other bytes",
+        );
+    }
+}
+
+/// Whether this is the type `Bulk`, as far as the name says.
+fn is_bulk(ty: &Type) -> bool {
+    match ty {
+        Type::Path(path) => path
+            .path
+            .segments
+            .last()
+            .is_some_and(|last| last.ident == "Bulk" && last.arguments.is_none()),
+        Type::Group(group) => is_bulk(&group.elem),
+        Type::Paren(paren) => is_bulk(&paren.elem),
+        _ => false,
     }
 }
 
@@ -236,7 +283,14 @@ fn field(field: syn::Field, member: Member, errors: &mut Errors) -> Field {
             errors.add(error);
         }
     }
-    Refused(errors).visit_type(&field.ty);
+    let bulk = is_bulk(&field.ty);
+    if bulk {
+        if let Some(label) = &opaque {
+            errors.at(label, "a `Bulk` has a schema: it cannot be opaque");
+        }
+    } else {
+        Refused(errors).visit_type(&field.ty);
+    }
     // The place of the type, but the names of the generated code.
     let span = field.ty.span().resolved_at(Span::call_site());
     Field {
@@ -244,6 +298,7 @@ fn field(field: syn::Field, member: Member, errors: &mut Errors) -> Field {
         member,
         ty: field.ty,
         opaque,
+        bulk,
         span,
     }
 }
@@ -260,6 +315,9 @@ impl<'ast> Visit<'ast> for Refused<'_> {
                     path,
                     "a shared pointer cannot be sent: checking it is unsound in rkyv 0.8.18; use `Box`, or the value itself",
                 );
+            }
+            if ident == "Bulk" && last.arguments.is_none() {
+                self.0.at(path, BULK_INSIDE);
             }
             if path.segments.len() == 1 && (ident == "usize" || ident == "isize") {
                 let message = format!(

@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    loan::{Loan, OpenLoan},
     port_here,
     protocol::{Accepts, Protocol},
 };
@@ -91,7 +92,7 @@ impl<P: Protocol> IntoFuture for OpenAddress<P> {
 /// # Ok(()) }
 /// ```
 pub struct Address<P> {
-    route: Arc<Route>,
+    pub(super) route: Arc<Route>,
     protocol: PhantomData<fn() -> P>,
 }
 
@@ -169,10 +170,29 @@ impl<P> Address<P> {
     }
 }
 
+impl<P: Protocol> Address<P> {
+    /// Memory for a payload of `len` bytes, to be produced there instead of copied: the buffer that the message
+    /// is then sent in. Never waits. See [`Loan`].
+    ///
+    /// # Errors
+    /// [`SendError::Full`] if the pool is at its limit; [`SendError::TooLarge`] if no message can have such a payload.
+    pub fn try_loan<M: ShmMessage>(&self, len: usize) -> Result<Loan<'_, M, P>, SendError> {
+        Ok(Loan::new(self, self.route.lend::<M>(len)?))
+    }
+
+    /// As [`try_loan`](Address::try_loan), as soon as the pool has memory.
+    ///
+    /// # Errors
+    /// Those of [`SendError`], without `Full`.
+    pub fn loan<M: ShmMessage>(&self, len: usize) -> OpenLoan<'_, M, P> {
+        OpenLoan::new(self, len)
+    }
+}
+
 /// The future of [`Address::tell`].
 #[must_use = "futures do nothing unless awaited"]
 #[derive(Debug)]
-pub struct Tell<'a, M>(session::tell::Tell<'a, M>);
+pub struct Tell<'a, M>(session::tell::Tell<'a, &'a M>);
 
 impl<M: ShmMessage> Future for Tell<'_, M> {
     type Output = Result<(), SendError>;
@@ -184,7 +204,7 @@ impl<M: ShmMessage> Future for Tell<'_, M> {
 /// The future of [`Address::ask`]. The message is sent at the first poll.
 #[must_use = "futures do nothing unless awaited"]
 #[derive(Debug)]
-pub struct Ask<'a, M: ShmMessage>(session::ask::Ask<'a, M, M::Reply>);
+pub struct Ask<'a, M: ShmMessage>(session::ask::Ask<'a, &'a M, M::Reply>);
 
 impl<M: ShmMessage> Ask<'_, M> {
     /// Waits at most this long for the reply, from the first poll.

@@ -4,12 +4,14 @@ pub(crate) mod address;
 pub(crate) mod bind;
 pub(crate) mod dispatch;
 pub(crate) mod forward;
+pub(crate) mod loan;
 pub(crate) mod protocol;
 pub(crate) mod watch;
 
 pub use address::{Address, Ask, OpenAddress, Tell};
 pub use bind::{Bind, Bound, OnPanic};
 pub use forward::{BindAddr, Forwarded};
+pub use loan::{AskLoan, Loan, OpenLoan, SendLoan, Unsent};
 pub use protocol::{Accepts, Protocol};
 pub use watch::{Presence, Watch};
 

@@ -14,10 +14,11 @@ use rkyv::{
 };
 
 use super::{
+    bulk::Mark,
     check,
     private::assert_align,
     scratch::Scratch,
-    traits::{MAX_ALIGN, ShmType},
+    traits::{MAX_ALIGN, ShmRoot},
 };
 
 /// The serializer that messages are written with, as rkyv wants it.
@@ -43,9 +44,31 @@ pub(crate) enum ArchiveError {
 ///
 /// # Errors
 /// [`ArchiveError::TooSmall`] with the exact need, after which `dst` holds rubbish.
-pub(crate) fn archive_into<T: ShmType>(value: &T, dst: &mut [u8]) -> Result<usize, ArchiveError> {
+pub(crate) fn archive_into<T: ShmRoot>(value: &T, dst: &mut [u8]) -> Result<usize, ArchiveError> {
+    archive(value, dst, None)
+}
+
+/// As [`archive_into`], behind the payload of a loan, with which `dst` begins. The payload is part of
+/// the archive; it is not written to, and is still there if this fails.
+pub(crate) fn archive_behind<T: ShmRoot>(
+    value: &T,
+    dst: &mut [u8],
+    payload: Mark,
+) -> Result<usize, ArchiveError> {
+    archive(value, dst, Some(payload))
+}
+
+#[inline]
+fn archive<T: ShmRoot>(value: &T, dst: &mut [u8], payload: Option<Mark>) -> Result<usize, ArchiveError> {
     const { assert_align::<T::Archived>() }
     let mut archiver = Archiver::new(dst);
+    if let Some(payload) = payload {
+        if payload.len() > MAX_BYTES {
+            return Err(ArchiveError::Failed(TooLong.to_string()));
+        }
+        archiver.pos = payload.len();
+        archiver.payload = Some(payload);
+    }
     let sink: &mut Sink<'_> = Strategy::wrap(&mut archiver);
     let failed = |error: rancor::Error| ArchiveError::Failed(error.to_string());
     let resolver = value.serialize(sink).map_err(failed)?;
@@ -74,6 +97,8 @@ pub struct Archiver<'a> {
     pos: usize,
     /// Taken when the first list or map asks for it: most messages have none.
     scratch: Option<Scratch>,
+    /// The loan that the destination begins with.
+    payload: Option<Mark>,
     dst: PhantomData<&'a mut [u8]>,
 }
 
@@ -95,6 +120,7 @@ impl<'a> Archiver<'a> {
             room,
             pos: 0,
             scratch: None,
+            payload: None,
             dst: PhantomData,
         }
     }
@@ -113,6 +139,28 @@ impl<'a> Archiver<'a> {
         }
         // SAFETY: `at <= self.pos <= self.room`, so this stays within the destination.
         Ok(Some(unsafe { self.start.add(at) }))
+    }
+
+    /// Writes bytes that need no alignment. Returns where.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<usize, rancor::Error> {
+        let pos = self.pos;
+        self.write(bytes)?;
+        Ok(pos)
+    }
+
+    /// Where the payload of this loan is, which must be the one that the destination begins with.
+    pub(super) fn lent(&mut self, mark: Mark) -> Result<usize, rancor::Error> {
+        if self.payload != Some(mark) {
+            fail!(Elsewhere);
+        }
+        // A receiver wants what is elsewhere in the archive in the order of the fields. The derive refuses other
+        // orders; this is for archived forms made by hand.
+        if self.pos != mark.len() {
+            fail!(NotFirst);
+        }
+        // One message cannot have it twice.
+        self.payload = None;
+        Ok(0)
     }
 
     /// Resolves the root at the current position, which is aligned for it.
@@ -205,6 +253,14 @@ impl Sharing<rancor::Error> for Archiver<'_> {
 #[derive(Debug, thiserror::Error)]
 #[error("a message cannot contain shared pointers (`Rc`, `Arc`)")]
 struct Shared;
+
+#[derive(Debug, thiserror::Error)]
+#[error("its `Bulk` lies in the memory of a loan, and can be sent by that loan only")]
+struct Elsewhere;
+
+#[derive(Debug, thiserror::Error)]
+#[error("its `Bulk` is a loan, but not the first of its fields that has data elsewhere in the archive")]
+struct NotFirst;
 
 #[derive(Debug, thiserror::Error)]
 #[error("a message cannot be longer than {MAX_BYTES} bytes: its inner pointers have 32 bits")]

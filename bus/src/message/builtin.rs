@@ -27,6 +27,8 @@ macro_rules! scalars {
                 schema.define::<Self>(stringify!($ty), |_| Kind::Scalar)
             }
 
+            const POINTS: bool = false;
+
             #[inline(always)]
             fn out_of_line(&self) -> Option<usize> {
                 Some(0)
@@ -120,6 +122,8 @@ impl<T: ShmType> ShmType for Option<T> {
         schema.define::<Self>("Option", |schema| Kind::Option(T::describe(schema)))
     }
 
+    const POINTS: bool = T::POINTS;
+
     #[inline]
     fn out_of_line(&self) -> Option<usize> {
         self.as_ref().map_or(Some(0), T::out_of_line)
@@ -136,6 +140,8 @@ impl<T: ShmType, E: ShmType> ShmType for Result<T, E> {
             Kind::Result(T::describe(schema), E::describe(schema))
         })
     }
+
+    const POINTS: bool = T::POINTS || E::POINTS;
 
     #[inline]
     fn out_of_line(&self) -> Option<usize> {
@@ -154,6 +160,8 @@ impl<T: ShmType, const N: usize> ShmType for [T; N] {
     fn describe(schema: &mut Builder) -> TypeRef {
         schema.define::<Self>("array", |schema| Kind::Array(T::describe(schema), N as u64))
     }
+
+    const POINTS: bool = T::POINTS;
 
     #[inline]
     fn out_of_line(&self) -> Option<usize> {
@@ -259,6 +267,8 @@ macro_rules! tuples {
                     )
                 ),*]))
             }
+
+            const POINTS: bool = false $(|| $T::POINTS)*;
 
             #[inline]
             fn out_of_line(&self) -> Option<usize> {

@@ -9,7 +9,7 @@ use rkyv::{
     validation::{Validator, archive::ArchiveValidator, shared::SharedValidator},
 };
 
-use super::traits::ShmType;
+use super::traits::ShmRoot;
 
 /// How many levels deep an archive may be nested: a list in a box in a list is three. The check recurses,
 /// and so does every reader of such a type; without a bound, a peer could overflow our stack.
@@ -41,7 +41,7 @@ pub enum CheckError {
 }
 
 /// Whether a root of this type fits the end of these bytes, in size and alignment.
-pub(super) fn check_root<T: ShmType>(bytes: &[u8]) -> Result<(), CheckError> {
+pub(super) fn check_root<T: ShmRoot>(bytes: &[u8]) -> Result<(), CheckError> {
     let (len, root, align) = (bytes.len(), size_of::<T::Archived>(), align_of::<T::Archived>());
     if len < root {
         return Err(CheckError::TooShort { len, root });
@@ -53,7 +53,7 @@ pub(super) fn check_root<T: ShmType>(bytes: &[u8]) -> Result<(), CheckError> {
 }
 
 /// Whether these bytes are a valid archive of `T`.
-pub(crate) fn check<T: ShmType>(bytes: &[u8]) -> Result<(), CheckError> {
+pub(crate) fn check<T: ShmRoot>(bytes: &[u8]) -> Result<(), CheckError> {
     check_root::<T>(bytes)?;
     check_archived::<T::Archived>(bytes).map_err(|error| CheckError::Invalid(error.to_string()))
 }

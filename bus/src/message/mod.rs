@@ -35,6 +35,7 @@
 
 pub(crate) mod archive;
 mod builtin;
+mod bulk;
 pub(crate) mod check;
 #[doc(hidden)]
 pub mod private;
@@ -48,10 +49,12 @@ mod trust;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use archive::{ArchiveError, archive_into};
+pub(crate) use archive::{ArchiveError, archive_behind, archive_into};
 pub use archive::{Archiver, Sink};
+pub(crate) use bulk::Mark;
+pub use bulk::{ArchivedBulk, Bulk, BulkResolver};
 pub use check::CheckError;
 pub use received::Received;
 pub use source::{Origin, Source};
-pub use traits::{ShmMessage, ShmType};
+pub use traits::{Archivable, ShmMessage, ShmRoot, ShmType};
 pub use trust::Trust;

@@ -5,15 +5,14 @@ use std::{any::TypeId, cell::RefCell, collections::HashMap, fmt};
 use rkyv::Archive;
 
 use super::{
+    bulk::Bulk,
     schema::Schema,
-    traits::{MAX_ALIGN, ShmType},
+    traits::{MAX_ALIGN, ShmRoot, ShmType},
 };
 
 /// The parts of a field's type that the generated code names. Named through this trait, a type that is no
 /// [`ShmType`] is reported as such, and not by what rkyv lacks of it.
 pub trait Part {
-    /// The type itself.
-    type This: ShmType;
     /// What rkyv makes of it.
     type Archived;
     /// What rkyv needs between serializing and resolving it.
@@ -21,9 +20,46 @@ pub trait Part {
 }
 
 impl<T: ShmType> Part for T {
-    type This = T;
     type Archived = <T as Archive>::Archived;
     type Resolver = <T as Archive>::Resolver;
+}
+
+impl Part for Bulk {
+    type Archived = <Bulk as Archive>::Archived;
+    type Resolver = <Bulk as Archive>::Resolver;
+}
+
+/// As [`Part`], of a reply.
+pub trait Whole {
+    /// The type itself.
+    type This: ShmRoot;
+    /// What rkyv makes of it.
+    type Archived;
+}
+
+impl<T: ShmRoot> Whole for T {
+    type This = T;
+    type Archived = <T as Archive>::Archived;
+}
+
+/// A field that the derive took for a [`Bulk`] by its name.
+#[diagnostic::on_unimplemented(
+    message = "a field type called `Bulk` is taken for `shmbus::Bulk`, which this is not",
+    label = "another type of that name",
+    note = "use it by another name: `type Other = ..::Bulk;`"
+)]
+pub trait IsBulk {}
+
+impl IsBulk for Bulk {}
+
+/// Used by the code of a message with a [`Bulk`], so that a field of that name that is none is reported as such.
+pub const fn assert_bulk<T: IsBulk>() {}
+
+/// Whether the archived form of an opaque type may point to something elsewhere in the archive: those whose
+/// bytes are their archive do not.
+#[must_use]
+pub const fn opaque_points<T: Archive>() -> bool {
+    !T::COPY_OPTIMIZATION.is_enabled()
 }
 
 /// Refuses, at compile time, an archived type of too large an alignment: messages start at multiples of 16
@@ -58,7 +94,7 @@ pub const fn opaque_out_of_line<T: Archive>() -> Option<usize> {
 
 /// [`ShmType::nests`] of a generic type, which can have no static of its own.
 #[must_use]
-pub fn nests<T: ShmType>() -> bool {
+pub fn nests<T: ShmRoot>() -> bool {
     thread_local! {
         static KNOWN: RefCell<HashMap<TypeId, bool>> = RefCell::default();
     }

@@ -8,7 +8,7 @@ use super::{
     archive::{ArchiveError, archive_into},
     check::{self, CheckError},
     source::Origin,
-    traits::ShmType,
+    traits::ShmRoot,
     trust::Trust,
 };
 use crate::shm::lease::Lease;
@@ -19,18 +19,18 @@ use crate::shm::lease::Lease;
 /// read with `as_str()`, numbers with `to_native()`, lists as slices. It can be sent to other threads and
 /// kept across awaits; its memory goes back to the sender when it is dropped, so what is to be kept
 /// for long is better decoded with [`to_owned`](Received::to_owned).
-pub struct Received<T: ShmType> {
+pub struct Received<T: ShmRoot> {
     /// Bytes that passed `check_root` and, unless trusted, `check`. They do not change while the lease
     /// lives.
     lease: Lease,
     /// For a topic's message.
     origin: Option<Origin>,
-    /// By function type, so that being `Send` and `Sync` follows from `T: ShmType` alone, whose archived
+    /// By function type, so that being `Send` and `Sync` follows from `T: ShmRoot` alone, whose archived
     /// type must be both.
     message: PhantomData<fn() -> T>,
 }
 
-impl<T: ShmType> Received<T> {
+impl<T: ShmRoot> Received<T> {
     /// The message in these bytes, if they are one. Length and alignment are checked always, the rest
     /// unless it is trusted.
     pub(crate) fn new(lease: Lease, trust: Trust) -> Result<Received<T>, (Lease, CheckError)> {
@@ -91,6 +91,42 @@ impl<T: ShmType> Received<T> {
             .unwrap_or_else(|error| panic!("a checked archive cannot be decoded: {error}"))
     }
 
+    /// A part of the message as [`bytes::Bytes`], without a copy: the message is released when the last of them
+    /// that shares it is dropped.
+    ///
+    /// ```
+    /// use shmbus::{Bulk, ShmMessage, message::Received};
+    ///
+    /// #[derive(ShmMessage)]
+    /// struct Frame {
+    ///     seq: u64,
+    ///     data: Bulk,
+    /// }
+    ///
+    /// let frame = Frame { seq: 1, data: vec![7; 64].into() };
+    /// let pixels = Received::local(&frame).into_bytes(|frame| &frame.data);
+    /// let first = pixels.slice(..16); // neither is this a copy
+    /// drop(pixels);
+    /// assert_eq!(first, [7; 16][..]);
+    /// # let _ = frame.seq;
+    /// ```
+    #[cfg(feature = "bytes")]
+    #[must_use]
+    pub fn into_bytes<F>(self, part: F) -> bytes::Bytes
+    where
+        F: Fn(&T::Archived) -> &[u8] + Send + 'static,
+    {
+        struct Part<T: ShmRoot, F>(Received<T>, F);
+
+        impl<T: ShmRoot, F: Fn(&T::Archived) -> &[u8]> AsRef<[u8]> for Part<T, F> {
+            fn as_ref(&self) -> &[u8] {
+                (self.1)(&self.0)
+            }
+        }
+
+        bytes::Bytes::from_owner(Part(self, part))
+    }
+
     fn archived(&self) -> &T::Archived {
         let bytes = self.lease.bytes();
         // SAFETY: `new` saw that these bytes hold a root at their end and that it is aligned; an inline
@@ -106,7 +142,7 @@ impl<T: ShmType> Received<T> {
     }
 }
 
-impl<T: ShmType> Deref for Received<T> {
+impl<T: ShmRoot> Deref for Received<T> {
     type Target = T::Archived;
 
     #[inline]
@@ -115,7 +151,7 @@ impl<T: ShmType> Deref for Received<T> {
     }
 }
 
-impl<T: ShmType> fmt::Debug for Received<T>
+impl<T: ShmRoot> fmt::Debug for Received<T>
 where
     T::Archived: fmt::Debug,
 {

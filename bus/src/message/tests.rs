@@ -1,5 +1,6 @@
 //! Archiving, checking and reading of every kind of type.
 
+mod bulk;
 pub(crate) mod counting;
 mod hostile;
 mod laws;

@@ -20,21 +20,10 @@ use super::{archive::Sink, schema};
     message = "`{Self}` cannot be part of a message: it does not implement `ShmType`",
     label = "has no schema",
     note = "if `{Self}` is your own type, add `#[derive(shmbus::ShmType)]` to it",
-    note = "if it belongs to another crate and rkyv can archive it, mark the field `#[shm(opaque = \"name@version\")]`"
+    note = "if it belongs to another crate and rkyv can archive it, mark the field `#[shm(opaque = \"name@version\")]`",
+    note = "a `Bulk`, and a message with one, cannot be inside of another type"
 )]
-pub trait ShmType:
-    Archive<
-        Archived: Portable
-                      + Send
-                      + Sync
-                      + for<'a> CheckBytes<HighValidator<'a, rancor::Error>>
-                      + Deserialize<Self, HighDeserializer<rancor::Error>>,
-    > + for<'a> Serialize<Sink<'a>>
-    + Send
-    + Sync
-    + Sized
-    + 'static
-{
+pub trait ShmType: Archivable {
     /// Adds this type, and the types it is made of, to a schema. See [`schema::Schema::of`].
     fn describe(schema: &mut schema::Builder) -> schema::TypeRef;
 
@@ -47,14 +36,7 @@ pub trait ShmType:
     /// bound. A constant for types without text, lists or boxes.
     #[inline]
     fn size_bound(&self) -> Option<usize> {
-        let root = size_of::<Self::Archived>();
-        match self.out_of_line()? {
-            0 => Some(root),
-            more => Some(
-                root.saturating_add(more)
-                    .saturating_add(align_of::<Self::Archived>() - 1),
-            ),
-        }
+        size_bound::<Self>(self.out_of_line())
     }
 
     /// Whether values of this type can be nested without limit (lists of themselves and the like).
@@ -63,9 +45,109 @@ pub trait ShmType:
     fn nests() -> bool {
         false
     }
+
+    /// Whether the archived form may point to something elsewhere in the archive.
+    #[doc(hidden)]
+    const POINTS: bool = true;
 }
 
-/// A message: a [`ShmType`] with a name that both sides know it by, and the type of its reply.
+/// What rkyv must be able to do with a type.
+#[doc(hidden)]
+pub trait Archivable:
+    Archive<
+        Archived: Portable
+                      + Send
+                      + Sync
+                      + for<'a> CheckBytes<HighValidator<'a, rancor::Error>>
+                      + Deserialize<Self, HighDeserializer<rancor::Error>>,
+    > + for<'a> Serialize<Sink<'a>>
+    + Send
+    + Sync
+    + Sized
+    + 'static
+{
+}
+
+impl<T> Archivable for T where
+    T: Archive<
+            Archived: Portable
+                          + Send
+                          + Sync
+                          + for<'a> CheckBytes<HighValidator<'a, rancor::Error>>
+                          + Deserialize<Self, HighDeserializer<rancor::Error>>,
+        > + for<'a> Serialize<Sink<'a>>
+        + Send
+        + Sync
+        + Sized
+        + 'static
+{
+}
+
+/// What can be the whole of a message or of a reply: every [`ShmType`], and messages with a
+/// [`Bulk`](super::Bulk), which cannot be part of another type.
+///
+/// There is no need to implement it by hand: [`macro@crate::ShmMessage`] does where `ShmType` does not.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a message or a reply: it does not implement `ShmType`",
+    label = "has no schema",
+    note = "if `{Self}` is your own type, add `#[derive(shmbus::ShmType)]` to it"
+)]
+pub trait ShmRoot: Archivable {
+    /// See [`ShmType::describe`].
+    fn describe(schema: &mut schema::Builder) -> schema::TypeRef;
+
+    /// See [`ShmType::out_of_line`].
+    fn out_of_line(&self) -> Option<usize>;
+
+    /// See [`ShmType::size_bound`].
+    #[inline]
+    fn size_bound(&self) -> Option<usize> {
+        size_bound::<Self>(self.out_of_line())
+    }
+
+    /// See [`ShmType::nests`].
+    #[doc(hidden)]
+    #[inline]
+    fn nests() -> bool {
+        false
+    }
+}
+
+impl<T: ShmType> ShmRoot for T {
+    fn describe(schema: &mut schema::Builder) -> schema::TypeRef {
+        <T as ShmType>::describe(schema)
+    }
+
+    #[inline(always)]
+    fn out_of_line(&self) -> Option<usize> {
+        ShmType::out_of_line(self)
+    }
+
+    #[inline(always)]
+    fn size_bound(&self) -> Option<usize> {
+        ShmType::size_bound(self)
+    }
+
+    #[inline(always)]
+    fn nests() -> bool {
+        <T as ShmType>::nests()
+    }
+}
+
+/// The archived size that a bound of what lies elsewhere makes, in bytes.
+#[inline]
+fn size_bound<T: Archive>(out_of_line: Option<usize>) -> Option<usize> {
+    let root = size_of::<T::Archived>();
+    match out_of_line? {
+        0 => Some(root),
+        more => Some(
+            root.saturating_add(more)
+                .saturating_add(align_of::<T::Archived>() - 1),
+        ),
+    }
+}
+
+/// A message: a [`ShmRoot`] with a name that both sides know it by, and the type of its reply.
 ///
 /// Derive it ([`macro@crate::ShmMessage`]).
 #[diagnostic::on_unimplemented(
@@ -73,12 +155,12 @@ pub trait ShmType:
     label = "does not implement `ShmMessage`",
     note = "add `#[derive(shmbus::ShmMessage)]` to `{Self}`"
 )]
-pub trait ShmMessage: ShmType {
+pub trait ShmMessage: ShmRoot {
     /// The stable name: `<crate>::<Type>`, unless `#[shm(name = "..")]` says another.
     const NAME: &'static str;
 
     /// What an `ask` brings back; `()` unless `#[shm(reply = ..)]` says another.
-    type Reply: ShmType;
+    type Reply: ShmRoot;
 }
 
 /// The largest alignment an archived type may have, in bytes: the start of every message has it.

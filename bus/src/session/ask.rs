@@ -11,12 +11,12 @@ use super::{
     asks::{Failure, Outcome, Ticket},
     link::{NoSend, Parcel},
     port::{Helper, State, Step},
-    route::Route,
+    route::{Content, Route},
     tell::wait_for_room,
 };
 use crate::{
     error::{AskError, Bound, SendError},
-    message::{Received, ShmType},
+    message::{Received, ShmRoot},
     shm::{checked::Violation, descriptor::SlotKind},
 };
 
@@ -24,10 +24,10 @@ use crate::{
 /// everything it holds; a reply that comes later is released unread.
 #[must_use = "futures do nothing unless awaited"]
 #[derive(Debug)]
-pub(crate) struct Ask<'a, T, R> {
+pub(crate) struct Ask<'a, C, R> {
     route: &'a Route,
     message: usize,
-    value: &'a T,
+    content: C,
     deadline: Duration,
     parcel: Option<Parcel>,
     ticket: Option<Ticket>,
@@ -38,13 +38,13 @@ pub(crate) struct Ask<'a, T, R> {
     reply: PhantomData<fn() -> R>,
 }
 
-impl<'a, T: ShmType, R: ShmType> Ask<'a, T, R> {
-    pub(crate) fn new(route: &'a Route, message: usize, value: &'a T, deadline: Duration) -> Self {
+impl<'a, C: Content, R: ShmRoot> Ask<'a, C, R> {
+    pub(crate) fn new(route: &'a Route, message: usize, content: C, deadline: Duration) -> Self {
         route.port.asking_add();
         Self {
             route,
             message,
-            value,
+            content,
             deadline,
             parcel: None,
             ticket: None,
@@ -74,7 +74,7 @@ impl<'a, T: ShmType, R: ShmType> Ask<'a, T, R> {
     fn send(&mut self, ticket: Ticket) -> Result<(), SendError> {
         let route = self.route;
         if self.parcel.is_none() {
-            self.parcel = Some(route.pack_or_collect(self.value)?);
+            self.parcel = Some(self.content.pack(route)?);
         }
         if !route.link.room.open_ask() {
             return Err(route.refusal(NoSend::Full(Bound::Asks)));
@@ -94,36 +94,37 @@ impl<'a, T: ShmType, R: ShmType> Ask<'a, T, R> {
     fn finish(&mut self, outcome: Outcome) -> Result<Received<R>, AskError> {
         self.ticket = None;
         let route = self.route;
-        let name = route.name.to_string();
+        // Copied for errors only: an answered ask allocates nothing.
+        let name = || route.name.to_string();
         match outcome {
             Outcome::Reply(lease) => {
                 Received::new(lease, route.node.config.trust).map_err(|(lease, error)| {
                     drop(lease);
-                    tracing::warn!(%name, %error, "malformed reply");
+                    tracing::warn!(name = &*route.name, %error, "malformed reply");
                     route.link.session.violated(Violation::Archive);
-                    AskError::Malformed { name }
+                    AskError::Malformed { name: name() }
                 })
             }
             Outcome::Deadline => Err(AskError::Deadline {
-                name,
+                name: name(),
                 after: self.deadline,
             }),
             Outcome::PeerLost if route.port.is_closed() || route.node.is_closed() => {
-                Err(AskError::Send(SendError::Closed { name }))
+                Err(AskError::Send(SendError::Closed { name: name() }))
             }
-            Outcome::PeerLost => Err(AskError::PeerLost { name }),
-            Outcome::Failed(Failure::Panicked) => Err(AskError::HandlerPanicked { name }),
-            Outcome::Failed(Failure::Stopped) => Err(AskError::Stopped { name }),
+            Outcome::PeerLost => Err(AskError::PeerLost { name: name() }),
+            Outcome::Failed(Failure::Panicked) => Err(AskError::HandlerPanicked { name: name() }),
+            Outcome::Failed(Failure::Stopped) => Err(AskError::Stopped { name: name() }),
             Outcome::Failed(Failure::TooLarge) => Err(AskError::Reply {
-                name,
+                name: name(),
                 problem: "it is larger than the replier's `Config::message_bytes`",
             }),
             Outcome::Failed(Failure::Memory) => Err(AskError::Reply {
-                name,
+                name: name(),
                 problem: "the replier has no memory (its `Config::pool_bytes`)",
             }),
             Outcome::Failed(Failure::Archive) => Err(AskError::Reply {
-                name,
+                name: name(),
                 problem: "it could not be archived",
             }),
         }
@@ -153,7 +154,10 @@ impl<'a, T: ShmType, R: ShmType> Ask<'a, T, R> {
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
             // The deadline counts from the beginning: its end is registered like a reply's.
-            Poll::Pending => match route.port.with(|state| state.poll_ask(&route.port, ticket, cx)) {
+            Poll::Pending => match route
+                .port
+                .with(|state| state.poll_ask(&route.port, ticket, Some(cx.waker())))
+            {
                 Some(outcome) => Poll::Ready(self.finish(outcome).map(|_| ticket)),
                 None => Poll::Pending,
             },
@@ -161,7 +165,10 @@ impl<'a, T: ShmType, R: ShmType> Ask<'a, T, R> {
     }
 }
 
-impl<T: ShmType, R: ShmType> Future for Ask<'_, T, R> {
+/// Nothing in it is pinned.
+impl<C, R> Unpin for Ask<'_, C, R> {}
+
+impl<C: Content, R: ShmRoot> Future for Ask<'_, C, R> {
     type Output = Result<Received<R>, AskError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -175,9 +182,10 @@ impl<T: ShmType, R: ShmType> Future for Ask<'_, T, R> {
             }
         };
         let first = !std::mem::replace(&mut this.polled, true);
-        let port = this.route.port.clone();
+        let port = &this.route.port;
         let yield_first = first && port.asking() > 1;
-        let pick = |state: &mut State| state.poll_ask(&port, ticket, cx);
+        let pick =
+            |state: &mut State, register: bool| state.poll_ask(port, ticket, register.then(|| cx.waker()));
         match port.help(&mut this.helper, yield_first, pick) {
             Step::Found(outcome) => {
                 turn.made_progress();
@@ -192,7 +200,7 @@ impl<T: ShmType, R: ShmType> Future for Ask<'_, T, R> {
     }
 }
 
-impl<T, R> Drop for Ask<'_, T, R> {
+impl<C, R> Drop for Ask<'_, C, R> {
     fn drop(&mut self) {
         let port = &self.route.port;
         port.asking_sub();

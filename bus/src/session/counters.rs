@@ -26,6 +26,8 @@ pub(crate) struct Counters {
     pub(crate) dead_letters: Count,
     /// Messages sent and not released by a peer that was lost.
     pub(crate) undelivered: Count,
+    /// Loans whose payload was moved, because the rest of the message found no room behind it.
+    pub(crate) loans_copied: Count,
     pub(crate) panics: Count,
     pub(crate) violations: Count,
     pub(crate) handshakes_refused: Count,

@@ -8,7 +8,7 @@ use super::{
     parcel::{self, Packing},
 };
 use crate::{
-    message::{Received, ShmMessage, ShmType, Trust},
+    message::{Received, ShmMessage, ShmRoot, Trust},
     shm::{
         checked::Violation,
         descriptor::{Descriptor, SlotKind},
@@ -125,14 +125,14 @@ pub(crate) struct Responder {
 
 impl Responder {
     /// Archives the reply and sends it. Its place was reserved by the ask.
-    pub(crate) fn reply<R: ShmType>(mut self, reply: &R) {
+    pub(crate) fn reply<R: ShmRoot>(mut self, reply: &R) {
         let session = self.link.session.clone();
         match parcel::pack(reply, &session.pool, session.message_limit, |bytes| {
             self.link.warm(bytes)
         }) {
             Ok(parcel) => self.send(SlotKind::Reply, 0, Some(parcel)),
             Err(Packing::TooLarge { .. }) => self.send(SlotKind::Fail, Failure::TooLarge as u32, None),
-            Err(Packing::Full | Packing::Kernel(_)) => {
+            Err(Packing::Full | Packing::Beyond { .. } | Packing::Kernel(_)) => {
                 self.send(SlotKind::Fail, Failure::Memory as u32, None)
             }
             Err(Packing::Archive(_)) => self.send(SlotKind::Fail, Failure::Archive as u32, None),

@@ -11,6 +11,7 @@ pub(crate) mod frame;
 pub(crate) mod handshake;
 pub(crate) mod hello;
 pub(crate) mod link;
+pub(crate) mod loan;
 pub(crate) mod mailbox;
 pub(crate) mod mailboxes;
 pub(crate) mod names;

@@ -410,14 +410,7 @@ impl Node {
             port.remove_mailbox(binding.mailbox);
         }
         if let Some(own) = self.own_session.get() {
-            let links: Vec<_> = lock(&own.links)
-                .by_id
-                .values()
-                .map(|(link, ..)| link.clone())
-                .collect();
-            for link in links.iter().filter(|link| link.asking) {
-                link.stop_route(binding.mailbox);
-            }
+            own.stop_routes(binding.port, binding.mailbox);
         }
         self.touch();
     }

@@ -4,22 +4,56 @@ use std::{cell::Cell, sync::Arc};
 
 use super::link::Parcel;
 use crate::{
-    error::ResourceError,
-    message::{ArchiveError, ShmType, archive_into},
+    error::{Bound, ResourceError, SendError},
+    message::{ArchiveError, ShmRoot, archive_into},
     shm::{
         descriptor::Inline,
         layout::INLINE_BYTES,
-        pool::{Pool, PoolError},
+        pool::{Buffer, Pool, PoolError},
     },
 };
 
 /// Why a value could not be packed.
 #[derive(Debug)]
 pub(crate) enum Packing {
-    TooLarge { bytes: usize, limit: usize },
+    TooLarge {
+        bytes: usize,
+        limit: usize,
+    },
     Full,
+    /// More than the pool can ever hold; it has so many bytes for it.
+    Beyond {
+        bytes: usize,
+        left: u64,
+    },
     Kernel(ResourceError),
     Archive(String),
+}
+
+impl Packing {
+    /// What the sender of a message to this name is told.
+    pub(crate) fn to(self, name: &str) -> SendError {
+        let name = name.to_owned();
+        match self {
+            Packing::TooLarge { bytes, limit } => SendError::TooLarge { name, bytes, limit },
+            Packing::Full => SendError::Full {
+                name,
+                bound: Bound::Pool,
+            },
+            Packing::Beyond { bytes, left } => SendError::Memory {
+                name,
+                problem: format!(
+                    "it takes {bytes} bytes, and the pool can hold {left} bytes of large messages \
+                     (`Config::pool_bytes`)"
+                ),
+            },
+            Packing::Kernel(error) => SendError::Memory {
+                name,
+                problem: error.to_string(),
+            },
+            Packing::Archive(problem) => SendError::Archive { name, problem },
+        }
+    }
 }
 
 thread_local! {
@@ -27,8 +61,17 @@ thread_local! {
     static LAST_SIZE: Cell<usize> = const { Cell::new(0) };
 }
 
+/// A buffer of at least `bytes`.
+pub(crate) fn buffer(pool: &Arc<Pool>, bytes: usize) -> Result<Buffer, Packing> {
+    pool.take(bytes).map_err(|error| match error {
+        PoolError::Full => Packing::Full,
+        PoolError::TooLarge { left } => Packing::Beyond { bytes, left },
+        PoolError::Kernel(error) => Packing::Kernel(error),
+    })
+}
+
 /// Archives `value`; `warm` is called with the size before memory is taken from the pool.
-pub(crate) fn pack<T: ShmType>(
+pub(crate) fn pack<T: ShmRoot>(
     value: &T,
     pool: &Arc<Pool>,
     limit: usize,
@@ -38,7 +81,7 @@ pub(crate) fn pack<T: ShmType>(
 }
 
 /// As [`pack`], with at most `inline` bytes in the slot itself; 0: always in a buffer.
-pub(crate) fn pack_with<T: ShmType>(
+pub(crate) fn pack_with<T: ShmRoot>(
     value: &T,
     pool: &Arc<Pool>,
     limit: usize,
@@ -64,10 +107,7 @@ pub(crate) fn pack_with<T: ShmType>(
     let mut bytes = bound.unwrap_or_else(|| LAST_SIZE.get()).min(limit);
     warm(bytes);
     for _ in 0..2 {
-        let mut buffer = pool.take(bytes).map_err(|error| match error {
-            PoolError::Full => Packing::Full,
-            PoolError::Kernel(error) => Packing::Kernel(error),
-        })?;
+        let mut buffer = buffer(pool, bytes)?;
         let room = buffer.bytes_mut();
         let room_bytes = room.len();
         match archive_into(value, room) {

@@ -310,6 +310,9 @@ impl Session {
                 let _ = self.socket.try_send(&bytes, &[]);
             }
         }
+        // Not left to the descriptor's close: addresses that outlive the session keep it open, and the peer
+        // would take us for alive.
+        self.socket.shutdown();
         self.end();
     }
 
@@ -334,9 +337,7 @@ impl Session {
             Frame::Bound(binding) => node.heard(self, vec![binding]),
             Frame::Unbound { name, port, mailbox } => {
                 node.forgot(self, &name, port, mailbox);
-                for link in self.links_to(port) {
-                    link.stop_route(mailbox);
-                }
+                self.stop_routes(port, mailbox);
             }
             Frame::Describe { request, name, kind } => {
                 let (schema, reply) = node.describe(&name, &kind);
@@ -414,6 +415,13 @@ impl Session {
             Frame::Bye { reason } => {
                 tracing::debug!(peer = %self.peer.name, %reason, "peer leaves");
             }
+        }
+    }
+
+    /// A mailbox of the peer's `port` was unbound: who sends there, or waits for room there, is told.
+    pub(crate) fn stop_routes(&self, port: u32, mailbox: u32) {
+        for link in self.links_to(port) {
+            link.stop_route(mailbox);
         }
     }
 

@@ -9,6 +9,7 @@ use tokio::time::timeout_at;
 
 use super::{
     link::{Link, NoSend, Parcel},
+    loan::{Lent, Sealed, Source},
     mailbox::Kind,
     node::Node,
     opening::OpenError,
@@ -19,8 +20,8 @@ use super::{
     schemas,
 };
 use crate::{
-    error::{Bound, LookupError, SendError},
-    message::ShmType,
+    error::{LookupError, SendError},
+    message::ShmRoot,
     shm::descriptor::{Descriptor, SlotKind},
 };
 
@@ -158,6 +159,48 @@ impl Node {
     }
 }
 
+/// A message to be sent when there is room.
+pub(crate) trait Content {
+    /// Its archive. Called again if it failed for want of memory.
+    fn pack(&mut self, route: &Route) -> Result<Parcel, SendError>;
+}
+
+impl<T: ShmRoot> Content for &T {
+    fn pack(&mut self, route: &Route) -> Result<Parcel, SendError> {
+        route.pack_or_collect(*self)
+    }
+}
+
+/// A message and the loan that holds its payload.
+#[derive(Debug)]
+pub(crate) struct Filled<T> {
+    value: T,
+    /// Taken when it is packed.
+    lent: Option<Lent>,
+}
+
+impl<T> Filled<T> {
+    pub(crate) fn new(value: T, lent: Lent) -> Self {
+        Self {
+            value,
+            lent: Some(lent),
+        }
+    }
+}
+
+impl<T: ShmRoot> Content for Filled<T> {
+    fn pack(&mut self, route: &Route) -> Result<Parcel, SendError> {
+        let lent = self.lent.take().expect("packed once");
+        route
+            .seal(lent, &self.value)
+            .map(|sealed| sealed.parcel)
+            .map_err(|(lent, why)| {
+                self.lent = Some(lent);
+                why
+            })
+    }
+}
+
 impl Route {
     pub(crate) fn descriptor(&self, kind: SlotKind, message: usize, correlation: u64) -> Descriptor {
         Descriptor::new(
@@ -169,44 +212,73 @@ impl Route {
         )
     }
 
-    pub(crate) fn pack<T: ShmType>(&self, value: &T) -> Result<Parcel, SendError> {
-        let session = &self.link.session;
-        let name = || self.name.to_string();
-        parcel::pack(value, &session.pool, session.message_limit, |bytes| {
-            self.link.warm(bytes)
-        })
-        .map_err(|error| match error {
-            Packing::TooLarge { bytes, limit } => SendError::TooLarge {
-                name: name(),
-                bytes,
-                limit,
-            },
-            Packing::Full => SendError::Full {
-                name: name(),
-                bound: Bound::Pool,
-            },
-            Packing::Kernel(error) => SendError::Memory {
-                name: name(),
-                problem: error.to_string(),
-            },
-            Packing::Archive(problem) => SendError::Archive {
-                name: name(),
-                problem,
-            },
-        })
+    /// Tries once more, with what any peer has released, if there was no memory.
+    fn with_memory<S, R>(
+        &self,
+        mut state: S,
+        mut attempt: impl FnMut(S) -> Result<R, (S, Packing)>,
+    ) -> Result<R, (S, SendError)> {
+        let mut collected = false;
+        loop {
+            match attempt(state) {
+                Ok(done) => return Ok(done),
+                Err((back, Packing::Full)) if !collected => {
+                    collected = true;
+                    self.node.collect_all();
+                    state = back;
+                }
+                Err((back, why)) => return Err((back, why.to(&self.name))),
+            }
+        }
     }
 
     /// Packs, after taking back what any peer has released if there was no memory.
-    pub(crate) fn pack_or_collect<T: ShmType>(&self, value: &T) -> Result<Parcel, SendError> {
-        match self.pack(value) {
-            Err(SendError::Full {
-                bound: Bound::Pool, ..
-            }) => {
-                self.node.collect_all();
-                self.pack(value)
-            }
-            packed => packed,
+    pub(crate) fn pack_or_collect<T: ShmRoot>(&self, value: &T) -> Result<Parcel, SendError> {
+        let session = &self.link.session;
+        self.with_memory((), |()| {
+            parcel::pack(value, &session.pool, session.message_limit, |bytes| {
+                self.link.warm(bytes)
+            })
+            .map_err(|why| ((), why))
+        })
+        .map_err(|((), error)| error)
+    }
+
+    fn memory(&self) -> Source<'_> {
+        Source {
+            pool: &self.link.session.pool,
+            limit: self.link.session.message_limit,
         }
+    }
+
+    /// Memory for `len` bytes of payload and the rest of a `T`.
+    pub(crate) fn lend<T: ShmRoot>(&self, len: usize) -> Result<Lent, SendError> {
+        if self.link.is_lost() {
+            return Err(self.refusal(NoSend::Lost));
+        }
+        let lend =
+            |()| Lent::take::<T>(len, self.memory(), |bytes| self.link.warm(bytes)).map_err(|why| ((), why));
+        self.with_memory((), lend).map_err(|((), error)| error)
+    }
+
+    /// Archives `value` behind its payload.
+    pub(crate) fn seal<T: ShmRoot>(&self, lent: Lent, value: &T) -> Result<Sealed, (Lent, SendError)> {
+        let copied = || self.node.counters.loans_copied.add(1);
+        self.with_memory(lent, |lent| lent.pack(value, self.memory(), copied))
+    }
+
+    /// Sends a loan now; if not, it comes back.
+    pub(crate) fn try_send_loan<T: ShmRoot>(
+        &self,
+        message: usize,
+        lent: Lent,
+        value: &T,
+    ) -> Result<(), (Lent, SendError)> {
+        let sealed = self.seal(lent, value)?;
+        let descriptor = self.descriptor(SlotKind::Tell, message, 0);
+        sealed
+            .send(|parcel| self.link.send_request(descriptor, parcel))
+            .map_err(|(lent, why)| (lent, self.refusal(why)))
     }
 
     pub(crate) fn refusal(&self, why: NoSend) -> SendError {
@@ -220,7 +292,7 @@ impl Route {
     }
 
     /// Sends now or not at all.
-    pub(crate) fn try_tell<T: ShmType>(&self, message: usize, value: &T) -> Result<(), SendError> {
+    pub(crate) fn try_tell<T: ShmRoot>(&self, message: usize, value: &T) -> Result<(), SendError> {
         if self.link.is_lost() {
             return Err(self.refusal(NoSend::Lost));
         }

@@ -135,6 +135,12 @@ impl Socket {
         send_on(self.fd.get_ref(), bytes, fds)
     }
 
+    /// Hangs up, also if others keep the descriptor open. The peer still reads what was sent before.
+    pub(crate) fn shutdown(&self) {
+        // Fails only where the peer hung up first.
+        let _ = net::shutdown(self.fd.get_ref(), net::Shutdown::Both);
+    }
+
     /// Like [`try_send`](Self::try_send), but waits for room. Cancel safe: the packet was sent or was not.
     ///
     /// # Errors

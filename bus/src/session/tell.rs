@@ -8,47 +8,55 @@ use std::{
 
 use super::{
     link::{NoSend, Parcel},
-    route::Route,
+    route::{Content, Route},
 };
 use crate::{
     error::{Bound, SendError},
-    message::ShmType,
     shm::descriptor::SlotKind,
 };
 
 /// Sends a message as soon as there is room. Dropped before, it has sent nothing.
 #[must_use = "futures do nothing unless awaited"]
 #[derive(Debug)]
-pub(crate) struct Tell<'a, T> {
+pub(crate) struct Tell<'a, C> {
     route: &'a Route,
     message: usize,
-    value: &'a T,
+    content: C,
     parcel: Option<Parcel>,
 }
 
-impl<'a, T: ShmType> Tell<'a, T> {
-    pub(crate) fn new(route: &'a Route, message: usize, value: &'a T) -> Self {
+impl<'a, C: Content> Tell<'a, C> {
+    pub(crate) fn new(route: &'a Route, message: usize, content: C) -> Self {
         Self {
             route,
             message,
-            value,
+            content,
             parcel: None,
         }
     }
 
-    fn attempt(&mut self) -> Result<(), SendError> {
+    /// `Err`: there is no room. It costs no allocation, because it may happen many times per message.
+    fn attempt(&mut self) -> Result<Result<(), SendError>, Bound> {
         if self.parcel.is_none() {
-            self.parcel = Some(self.route.pack_or_collect(self.value)?);
+            match self.content.pack(self.route) {
+                Ok(parcel) => self.parcel = Some(parcel),
+                Err(SendError::Full { bound, .. }) => return Err(bound),
+                Err(error) => return Ok(Err(error)),
+            }
         }
         let descriptor = self.route.descriptor(SlotKind::Tell, self.message, 0);
-        self.route
-            .link
-            .send_request(descriptor, &mut self.parcel)
-            .map_err(|why| self.route.refusal(why))
+        match self.route.link.send_request(descriptor, &mut self.parcel) {
+            Ok(()) => Ok(Ok(())),
+            Err(NoSend::Full(bound)) => Err(bound),
+            Err(why) => Ok(Err(self.route.refusal(why))),
+        }
     }
 }
 
-impl<T: ShmType> Future for Tell<'_, T> {
+/// Nothing in it is pinned.
+impl<C> Unpin for Tell<'_, C> {}
+
+impl<C: Content> Future for Tell<'_, C> {
     type Output = Result<(), SendError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -58,17 +66,11 @@ impl<T: ShmType> Future for Tell<'_, T> {
         }
         // A sender without pause gives other tasks of its thread their turn.
         let turn = std::task::ready!(tokio::task::coop::poll_proceed(cx));
-        match this.attempt() {
-            Err(SendError::Full { .. }) => {}
-            done => {
-                turn.made_progress();
-                return Poll::Ready(done);
-            }
+        if let Ok(done) = this.attempt() {
+            turn.made_progress();
+            return Poll::Ready(done);
         }
-        let waited = wait_for_room(this.route, cx, || match this.attempt() {
-            Err(SendError::Full { bound, .. }) => Err(bound),
-            done => Ok(done),
-        });
+        let waited = wait_for_room(this.route, cx, || this.attempt());
         if waited.is_ready() {
             turn.made_progress();
         }

@@ -11,7 +11,9 @@ use std::{
 };
 
 use super::{
+    layout::LINE,
     ledger::{BufferId, LARGEST, Ledger, class_of},
+    prefetch,
     segment::Segment,
     sync::lock,
 };
@@ -22,11 +24,22 @@ pub(crate) const DEDICATED: u32 = 1 << 31;
 /// Most segments that are divided into blocks; see `Config::segment_bytes`.
 pub(crate) const MAX_SEGMENTS: usize = 256;
 
+/// How many buffers ahead of the one in hand are asked for, and how much of each, in bytes: of longer ones
+/// the processor fetches the rest by itself.
+const AHEAD: usize = 4;
+const AHEAD_BYTES: usize = 512;
+
 /// Why there is no buffer.
 #[derive(Debug)]
 pub(crate) enum PoolError {
     /// The limit is reached; buffers that come back make room.
     Full,
+    /// More than there can ever be: the pool's segments are kept, and leave only so many bytes for a segment of
+    /// its own.
+    TooLarge {
+        /// The bytes that they leave.
+        left: u64,
+    },
     /// The kernel gave no memory.
     Kernel(ResourceError),
 }
@@ -61,6 +74,13 @@ pub(crate) enum Held {
     Dedicated(u32),
 }
 
+impl Held {
+    /// Whether it has a segment of its own.
+    pub(crate) fn is_dedicated(self) -> bool {
+        matches!(self, Held::Dedicated(_))
+    }
+}
+
 impl Pool {
     /// `limit` and `segment_bytes` as in `Config`.
     pub(crate) fn new(segment_bytes: u64, limit: u64) -> Arc<Self> {
@@ -93,6 +113,13 @@ impl Pool {
                 Err(error) => books.ledger.take_larger(class).ok_or(error)?,
             },
         };
+        if let Some(next) = books.ledger.upcoming(class, AHEAD) {
+            let next = books.ledger.locate(next);
+            let first = books.segments[next.segment as usize].at(next.offset);
+            for line in 0..next.bytes.min(AHEAD_BYTES) / LINE {
+                prefetch::for_write(first.as_ptr().wrapping_add(line * LINE));
+            }
+        }
         let at = books.ledger.locate(id);
         let first = books.segments[at.segment as usize].at(at.offset);
         Ok(Buffer {
@@ -122,6 +149,11 @@ impl Pool {
 
     fn take_dedicated(self: &Arc<Self>, books: &mut Books, bytes: usize) -> Result<Buffer, PoolError> {
         let bytes = bytes.next_multiple_of(4096);
+        let kept: u64 = books.segments.iter().map(|segment| segment.bytes() as u64).sum();
+        let left = self.limit.saturating_sub(kept);
+        if bytes as u64 > left {
+            return Err(PoolError::TooLarge { left });
+        }
         if bytes as u64 > self.limit.saturating_sub(books.reserved) {
             return Err(PoolError::Full);
         }
@@ -239,7 +271,7 @@ pub(crate) struct Buffer {
 
 // SAFETY: a Buffer is the only holder of its memory, like a Box<[u8]>.
 unsafe impl Send for Buffer {}
-// SAFETY: `&Buffer` gives no access to the memory.
+// SAFETY: as above; `&Buffer` gives `&[u8]` and nothing else.
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
@@ -249,6 +281,11 @@ impl Buffer {
 
     pub(crate) fn offset(&self) -> usize {
         self.offset
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: as in `bytes_mut`; writing takes `&mut self`.
+        unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.bytes) }
     }
 
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
@@ -304,7 +341,20 @@ mod tests {
         assert_eq!(segment.bytes(), (4 << 20) + 4096);
         drop(large);
         assert_eq!(pool.usage(), (0, 0, 0));
-        assert!(matches!(pool.take(65 << 20), Err(PoolError::Full)));
+        let left = 64 << 20;
+        assert!(matches!(
+            pool.take(left + 1),
+            Err(PoolError::TooLarge { left: 0x400_0000 })
+        ));
+        let all = pool.take(left).unwrap();
+        assert!(matches!(pool.take(left), Err(PoolError::Full)));
+        drop(all);
+        // What the pool keeps for smaller buffers is no longer there for large ones.
+        drop(pool.take(1).unwrap());
+        assert!(matches!(
+            pool.take(left),
+            Err(PoolError::TooLarge { left: 0x380_0000 })
+        ));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::{
         link::Parcel,
         mailbox::Kind,
         node::Node,
-        parcel::{self, Packing},
+        parcel,
         topics::publishing::{Topic, Unpublished},
     },
     shm::layout::TOPIC_INLINE_BYTES,
@@ -202,29 +202,10 @@ impl<M: ShmMessage> Publisher<M> {
 
     fn pack(&self, message: &M) -> Result<Parcel, SendError> {
         let Inner { topic, node } = &*self.inner;
-        let name = || topic.info.name.clone();
         let inline = if topic.has_groups() { 0 } else { TOPIC_INLINE_BYTES };
         let limit = node.config.message_bytes;
         let packed = parcel::pack_with(message, &node.pool, limit, inline, |_| {});
-        packed.map_err(|error| match error {
-            Packing::TooLarge { bytes, limit } => SendError::TooLarge {
-                name: name(),
-                bytes,
-                limit,
-            },
-            Packing::Full => SendError::Full {
-                name: name(),
-                bound: Bound::Pool,
-            },
-            Packing::Kernel(error) => SendError::Memory {
-                name: name(),
-                problem: error.to_string(),
-            },
-            Packing::Archive(problem) => SendError::Archive {
-                name: name(),
-                problem,
-            },
-        })
+        packed.map_err(|why| why.to(&topic.info.name))
     }
 
     fn attempt(&self, message: &M, kept: &mut Option<Parcel>) -> Result<(), SendError> {

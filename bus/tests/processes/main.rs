@@ -1,5 +1,6 @@
 //! The bus between real processes. One theme per file; `cargo test -p shmbus --test processes death::`
 //! runs one of them. How a test starts its processes is told in `support`.
+#![cfg(not(loom))]
 #![forbid(unsafe_code)]
 
 #[path = "../support/mod.rs"]
@@ -7,8 +8,26 @@ mod support;
 
 mod service;
 
+mod asks;
+mod death;
+mod discovery;
+mod hostile;
+mod inside;
+mod leaving;
+mod limits;
+mod loans;
 mod responses;
 mod shapes;
 mod windows;
 
-roles![service::service, responses::answers, shapes::echo];
+roles![
+    asks::relay,
+    death::teller,
+    discovery::one_of_many,
+    discovery::other_types,
+    limits::narrow,
+    loans::sink,
+    responses::answers,
+    service::service,
+    shapes::echo,
+];

@@ -1,12 +1,15 @@
 //! An actor for many tests, in a process of its own, and what a test says to it.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use actix::prelude::*;
 use shmbus::{Stats, prelude::*};
 use tokio::sync::Semaphore;
 
-use crate::support::{Child, Place, Stage, eventually, system};
+use crate::support::{Child, PATIENCE, Place, Stage, eventually, system};
 
 /// Small: travels in its slot.
 #[derive(ShmMessage, Debug, Clone, PartialEq)]
@@ -155,13 +158,17 @@ pub fn set(config: Config, setting: &str) -> Config {
         "ring" => config.ring_slots(number() as u32).returns(number() as u32 * 2),
         "pool" => config.segment_bytes(4 << 20).pool_bytes(number()),
         "message" => config.message_bytes(number() as usize),
+        "handshake" => config.handshake_deadline(Duration::from_millis(number())),
+        "handshakes" => config.handshakes(number() as usize),
+        "peers" => config.peers(number() as usize),
+        "mailboxes" => config.mailboxes(number() as usize),
         "spin" if value == "never" => config.spin(Spin::Never),
-        "spin" => config.spin(Spin::Always),
+        "spin" if value == "always" => config.spin(Spin::Always),
         _ => config,
     }
 }
 
-/// Role: `node actor setting=value..` (and `second`, `quiet`, `continue`); says `ready`, then does what the test says.
+/// Role: `node actor setting=value..` (and `two`, `quiet`, `continue`); says `ready`, then does what the test says.
 pub fn service(mut stage: Stage) {
     if stage.args.iter().any(|arg| arg == "quiet") {
         // The panics of this role are wanted; their reports would only disturb.
@@ -184,7 +191,7 @@ pub fn service(mut stage: Stage) {
             seen: seen.clone(),
             permits: permits.clone(),
         };
-        let _second = match stage.args.iter().any(|arg| arg == "second") {
+        let _second = match stage.args.iter().any(|arg| arg == "two") {
             true => Some(
                 bus.bind("second", actor())
                     .handles::<Ping>()
@@ -285,6 +292,18 @@ impl Child {
             .unwrap_or_else(|| panic!("no {name} in {stats}"))
             .parse()
             .expect("a number")
+    }
+
+    /// Waits until a number of its `Bus::stats` is this one.
+    pub async fn until_stat(&mut self, name: &str, wanted: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.stat(name).await != wanted {
+            assert!(
+                Instant::now() < deadline,
+                "{name} is not {wanted}: {}",
+                self.ask("stats").await
+            );
+        }
     }
 
     /// Messages it has logged.

@@ -60,7 +60,7 @@ fn message(model: &Model) -> TokenStream {
     // Everything about the reply has its place, for what may be wrong with it.
     let reply = model.settings.reply.as_ref().map(|reply| {
         let span = reply.span().resolved_at(Span::call_site());
-        (span, quote_spanned!(span=> <#reply as #private::Part>))
+        (span, quote_spanned!(span=> <#reply as #private::Whole>))
     });
     let alignment = reply.as_ref().filter(|_| model.generics.params.is_empty()).map(
         |(span, part)| quote_spanned!(*span=> const _: () = #private::assert_align::<#part::Archived>();),

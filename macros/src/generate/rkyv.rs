@@ -189,7 +189,7 @@ fn copy_optimization(model: &Model) -> Option<TokenStream> {
 
 pub fn serialize(model: &Model) -> TokenStream {
     let (private, ident, resolver) = (private(), &model.ident, resolver());
-    let generics = with_param(
+    let mut generics = with_param(
         model,
         parse_quote!(__S),
         vec![
@@ -201,6 +201,12 @@ pub fn serialize(model: &Model) -> TokenStream {
         ],
         |ty| parse_quote!(#ty: #private::rkyv::Serialize<__S>),
     );
+    // A `Bulk` goes into an archive of ours only.
+    let bulks = model.fields().filter(|field| field.bulk).map(|field| &field.ty);
+    let clause = generics.make_where_clause();
+    clause
+        .predicates
+        .extend(bulks.map(|ty| -> syn::WherePredicate { parse_quote!(#ty: #private::rkyv::Serialize<__S>) }));
     let (impl_generics, _, clause) = generics.split_for_impl();
     let (_, ty_generics, _) = model.generics.split_for_impl();
     let arm = |pattern: TokenStream, constructor: TokenStream, fields: &Fields| {

@@ -11,10 +11,26 @@ pub fn schema(model: &Model) -> TokenStream {
     let (private, ident, name) = (private(), &model.ident, model.schema_name());
     let (impl_generics, ty_generics, clause) = model.generics.split_for_impl();
     let (kind, bound, nests) = (kind(model), bound(model), nests(model));
+    // A message with a `Bulk` is whole by itself: it implements `ShmRoot` and not `ShmType`.
+    let (name_of_trait, points) = if model.has_bulk() {
+        (quote!(ShmRoot), None)
+    } else {
+        (quote!(ShmType), Some(points(model)))
+    };
+    let order = bulk_order(model);
+    let (outside, inside) = if model.generics.params.is_empty() {
+        (quote!(#(const _: () = #order;)*), quote!())
+    } else {
+        (quote!(), quote!(#(const { #order };)*))
+    };
     quote! {
+        #outside
         #[automatically_derived]
-        impl #impl_generics #private::ShmType for #ident #ty_generics #clause {
+        impl #impl_generics #private::#name_of_trait for #ident #ty_generics #clause {
+            #points
+
             fn describe(schema: &mut #private::schema::Builder) -> #private::schema::TypeRef {
+                #inside
                 schema.define::<Self>(#name, |schema| #kind)
             }
 
@@ -60,8 +76,9 @@ fn described(fields: &Fields, offset: impl Fn(usize, &Field) -> Option<TokenStre
     let private = private();
     let list = fields.list.iter().enumerate().map(|(i, field)| {
         let (name, ty) = (field.name(), &field.ty);
+        let of = trait_of(field);
         let described = field.opaque.as_ref().map_or_else(
-            || quote_spanned!(field.span=> <#ty as #private::ShmType>::describe(schema)),
+            || quote_spanned!(field.span=> <#ty #of>::describe(schema)),
             |label| quote_spanned!(field.span=> schema.opaque::<#ty>(#label)),
         );
         let offset = offset(i, field).map_or_else(
@@ -84,14 +101,14 @@ fn bound(model: &Model) -> TokenStream {
             .map(|i| format_ident!("__value{i}"))
             .collect();
         let bounds = fields.list.iter().zip(&values).map(|(field, value)| {
-            let ty = &field.ty;
+            let (ty, of) = (&field.ty, trait_of(field));
             if field.opaque.is_some() {
                 quote! {{
                     let _ = #value;
                     #private::opaque_out_of_line::<#ty>()
                 }}
             } else {
-                quote_spanned!(field.span=> <#ty as #private::ShmType>::out_of_line(#value))
+                quote_spanned!(field.span=> <#ty #of>::out_of_line(#value))
             }
         });
         quote! {
@@ -115,6 +132,53 @@ fn bound(model: &Model) -> TokenStream {
     quote!(match self { #(#arms)* })
 }
 
+/// The trait that a field's description comes from. A `Bulk` has it without one, as it is no `ShmType`.
+fn trait_of(field: &Field) -> Option<TokenStream> {
+    let private = private();
+    (!field.bulk).then(|| quote_spanned!(field.span=> as #private::ShmType))
+}
+
+/// Whether the archived form of a field may point to something elsewhere in the archive.
+fn points_of(field: &Field) -> TokenStream {
+    let (private, ty) = (private(), &field.ty);
+    if field.opaque.is_some() {
+        quote_spanned!(field.span=> #private::opaque_points::<#ty>())
+    } else {
+        quote_spanned!(field.span=> <#ty as #private::ShmType>::POINTS)
+    }
+}
+
+fn points(model: &Model) -> TokenStream {
+    let any = if model.settings.manual {
+        quote!(true)
+    } else {
+        let fields = model.fields().map(points_of);
+        quote!(false #(|| #fields)*)
+    };
+    quote!(const POINTS: bool = #any;)
+}
+
+/// What must hold of a message with a `Bulk`, as expressions of the constant kind: it is one, and no field before it
+/// points to anything, because a receiver wants what is elsewhere in the archive in the order of the fields.
+fn bulk_order(model: &Model) -> Vec<TokenStream> {
+    let private = private();
+    let fields: Vec<_> = model.fields().collect();
+    let Some(at) = fields.iter().position(|field| field.bulk) else {
+        return Vec::new();
+    };
+    let (bulk, ty) = (fields[at].name(), &fields[at].ty);
+    let is_bulk = quote_spanned!(fields[at].span=> #private::assert_bulk::<#ty>());
+    let before = fields[..at].iter().map(|field| {
+        let message = format!(
+            "`{}` may hold data elsewhere in the archive (text, a list, a box): put it after the `Bulk` `{bulk}`",
+            field.name()
+        );
+        let points = points_of(field);
+        quote_spanned!(field.span=> ::core::assert!(!#points, #message))
+    });
+    std::iter::once(is_bulk).chain(before).collect()
+}
+
 /// Whether values nest without limit is seen from the schema, once. Where the fields are plainly leaves,
 /// which is most messages, it need not be asked; a user's type that hides such a name is then not seen.
 fn nests(model: &Model) -> Option<TokenStream> {
@@ -122,7 +186,7 @@ fn nests(model: &Model) -> Option<TokenStream> {
     if !model.settings.manual
         && model
             .fields()
-            .all(|field| field.opaque.is_none() && is_leaf(&field.ty))
+            .all(|field| field.bulk || field.opaque.is_none() && is_leaf(&field.ty))
     {
         return None;
     }

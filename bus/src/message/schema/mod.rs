@@ -38,7 +38,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 pub use fingerprint::abi;
 
-use super::traits::ShmType;
+use super::traits::ShmRoot;
 
 /// The description of a type and of all types it is made of.
 ///
@@ -130,7 +130,7 @@ pub struct Variant {
 impl Schema {
     /// The schema of a type.
     #[must_use]
-    pub fn of<T: ShmType>() -> Schema {
+    pub fn of<T: ShmRoot>() -> Schema {
         let mut builder = Builder::default();
         let root = T::describe(&mut builder);
         Schema {
@@ -252,7 +252,11 @@ pub struct Builder {
 
 impl Builder {
     /// Adds `T` once, with the parts that `kind` names.
-    pub fn define<T: ShmType>(&mut self, name: &str, kind: impl FnOnce(&mut Builder) -> Kind) -> TypeRef {
+    pub fn define<T: Archive + 'static>(
+        &mut self,
+        name: &str,
+        kind: impl FnOnce(&mut Builder) -> Kind,
+    ) -> TypeRef {
         if let Some(known) = self.known.get(&TypeId::of::<T>()) {
             return *known;
         }

@@ -109,6 +109,14 @@ fn frame() -> impl Strategy<Value = Frame> {
     ]
 }
 
+fn kind_of(name: &str) -> KindInfo {
+    KindInfo {
+        name: name.into(),
+        schema: 1,
+        reply: 2,
+    }
+}
+
 fn kind_info() -> impl Strategy<Value = KindInfo> {
     (word(), any::<(u64, u64)>()).prop_map(|(name, (schema, reply))| KindInfo { name, schema, reply })
 }
@@ -350,10 +358,21 @@ fn what_is_over_a_limit_is_neither_sent_nor_accepted() {
         (
             Frame::Describe {
                 request: 1,
-                name: String::new(),
+                name: long.clone(),
                 kind: "k".into(),
             },
-            badly_named("Describe"),
+            limit("Describe", "name", 257, 256),
+        ),
+        (
+            Frame::Topic(TopicInfo {
+                id: 1,
+                name: "a.*".into(),
+                kind: kind_of("k"),
+            }),
+            FrameError::Name {
+                kind: "Topic",
+                problem: "wildcards are for subscribers only",
+            },
         ),
         (
             Frame::Describe {

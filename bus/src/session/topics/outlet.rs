@@ -290,7 +290,9 @@ impl Group {
                 self.backlog.push_front(Stored::unhandled(message, pool));
             }
         }
-        self.members.retain(|member| !member.link.is_lost());
+        // One that was lost only now may have left something behind, for the next flush.
+        self.members
+            .retain(|member| !member.link.is_lost() || member.link.holds(member.route));
         self.leaving.retain(|member| member.link.holds(member.route));
         let mut registered = false;
         while let Some(message) = self.backlog.pop_front() {

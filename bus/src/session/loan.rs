@@ -1,0 +1,151 @@
+//! Memory for a payload that is produced in place.
+//!
+//! The payload lies at the start of a buffer, the rest of the message behind it: the archive begins with
+//! the payload. How much that rest takes is known only when the message is made, so a loan keeps some room for it,
+//! and where that does not do, the payload is copied once, into a buffer that does, and the copy is counted.
+
+use std::sync::Arc;
+
+use super::{
+    link::Parcel,
+    parcel::{Packing, buffer},
+};
+use crate::{
+    message::{ArchiveError, Bulk, Mark, ShmRoot, archive_behind},
+    shm::{
+        ledger::LARGEST,
+        pool::{Buffer, Pool},
+    },
+};
+
+/// Room kept for what a message holds besides its payload and its root (text, lists), in bytes.
+const SLACK: usize = 256;
+
+/// A payload's memory, not sent yet. Dropped, it goes back to the pool.
+#[derive(Debug)]
+pub(crate) struct Lent {
+    buffer: Buffer,
+    mark: Mark,
+}
+
+/// Where the memory comes from, and how much there may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) pool: &'a Arc<Pool>,
+    /// Largest message, in bytes.
+    pub(crate) limit: usize,
+}
+
+impl Lent {
+    /// Memory for `len` bytes of payload and the rest of a `T`. `warm` is called with the size before memory is taken
+    /// from the pool.
+    pub(crate) fn take<T: ShmRoot>(
+        len: usize,
+        from: Source<'_>,
+        warm: impl FnOnce(usize),
+    ) -> Result<Self, Packing> {
+        let root = size_of::<T::Archived>();
+        let least = len.saturating_add(root);
+        if least > from.limit {
+            return Err(Packing::TooLarge {
+                bytes: least,
+                limit: from.limit,
+            });
+        }
+        // The root may have to be aligned. The slack alone is no reason for a segment of its own.
+        let least = least + align_of::<T::Archived>() - 1;
+        let bytes = (least + SLACK).min(LARGEST).max(least);
+        warm(bytes);
+        Ok(Self {
+            buffer: buffer(from.pool, bytes)?,
+            mark: Mark::new(len),
+        })
+    }
+
+    /// The payload.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.buffer.bytes()[..self.mark.len()]
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer.bytes_mut()[..self.mark.len()]
+    }
+
+    /// What stands for the payload in the message.
+    pub(crate) fn bulk(&self) -> Bulk {
+        Bulk::lent(self.mark)
+    }
+
+    /// Archives the message behind the payload. `copied` is called if the payload had to be moved to a larger
+    /// buffer for that. On failure the loan is still there, its payload unchanged.
+    pub(crate) fn pack<T: ShmRoot>(
+        mut self,
+        value: &T,
+        from: Source<'_>,
+        copied: impl FnOnce(),
+    ) -> Result<Sealed, (Self, Packing)> {
+        let limit = from.limit;
+        let needed = match archive_behind(value, self.buffer.bytes_mut(), self.mark) {
+            Ok(len) => return self.seal(len, limit),
+            Err(ArchiveError::TooSmall { needed }) => needed,
+            Err(ArchiveError::Failed(problem)) => return Err((self, Packing::Archive(problem))),
+        };
+        if needed > limit {
+            return Err((self, Packing::TooLarge { bytes: needed, limit }));
+        }
+        let mut larger = match buffer(from.pool, needed) {
+            Ok(larger) => larger,
+            Err(error) => return Err((self, error)),
+        };
+        larger.bytes_mut()[..self.mark.len()].copy_from_slice(self.bytes());
+        self.buffer = larger;
+        copied();
+        match archive_behind(value, self.buffer.bytes_mut(), self.mark) {
+            Ok(len) => self.seal(len, limit),
+            Err(ArchiveError::Failed(problem)) => Err((self, Packing::Archive(problem))),
+            Err(ArchiveError::TooSmall { .. }) => {
+                let problem = "its size changed while it was archived".to_owned();
+                Err((self, Packing::Archive(problem)))
+            }
+        }
+    }
+
+    fn seal(self, len: usize, limit: usize) -> Result<Sealed, (Self, Packing)> {
+        if len > limit {
+            return Err((self, Packing::TooLarge { bytes: len, limit }));
+        }
+        let Self { buffer, mark } = self;
+        Ok(Sealed {
+            parcel: Parcel::Buffer(buffer, len),
+            mark,
+        })
+    }
+}
+
+/// A loan with its message.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    /// Always a buffer.
+    pub(crate) parcel: Parcel,
+    mark: Mark,
+}
+
+impl Sealed {
+    /// Hands the parcel over to be sent. A refused one stays where it is, and the loan comes back.
+    pub(crate) fn send<E>(
+        self,
+        send: impl FnOnce(&mut Option<Parcel>) -> Result<(), E>,
+    ) -> Result<(), (Lent, E)> {
+        let Self { parcel, mark } = self;
+        let mut parcel = Some(parcel);
+        send(&mut parcel).map_err(|error| {
+            let Some(Parcel::Buffer(buffer, _)) = parcel else {
+                unreachable!("a refused parcel stays with its sender");
+            };
+            (Lent { buffer, mark }, error)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 //! opens a typed address to an actor in any process. Messages derive [`macro@ShmMessage`]; they are
 //! archived by rkyv straight into shared memory and read there, in place, by the receiving handler.
 //!
-//! How it works, and why so, is told in `ARCHITECTURE.md`.
+//! How it works, and why so, is told in [`architecture`].
 
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 
@@ -14,6 +14,15 @@ compile_error!("shmbus runs on Linux, on x86-64 and aarch64 only");
 extern crate self as shmbus;
 
 pub(crate) mod shm;
+
+#[cfg(not(loom))]
+#[doc = include_str!("../ARCHITECTURE.md")]
+pub mod architecture {}
+
+/// The README's example must compile.
+#[cfg(all(doctest, not(loom)))]
+#[doc = include_str!("../../README.md")]
+mod readme {}
 
 #[cfg(not(loom))]
 mod actor;
@@ -36,7 +45,7 @@ mod topic;
 pub use {
     actor::{
         Accepts, Address, Ask, AskLoan, Bind, BindAddr, Bound, Forwarded, Loan, OnPanic, OpenAddress,
-        OpenLoan, Presence, Protocol, SendLoan, Tell, Unsent, Watch,
+        OpenLoan, Presence, Protocol, SendLoan, Tell, Watch,
     },
     bus::Bus,
     config::{Config, Spin},
@@ -44,10 +53,16 @@ pub use {
     shmbus_macros::{ShmMessage, ShmType},
     stats::Stats,
     topic::{
-        DeliverTo, Delivered, Lost, OpenPublisher, OpenSubscriber, Publish, Publisher, Subscriber,
-        TopicStats, WhenFull,
+        DeliverTo, Delivered, Lost, OpenPublisher, OpenTopicLoan, OpenSubscriber, Publish, PublishLoan, Publisher, Subscriber,
+        TopicLoan, TopicStats, WhenFull,
     },
 };
+
+/// For the benches of this workspace only.
+#[cfg(all(feature = "bench-internals", not(loom)))]
+#[doc(hidden)]
+#[path = "bench_internals.rs"]
+pub mod bench;
 
 /// What most programs need. It shares no name with `actix::prelude`.
 #[cfg(not(loom))]

@@ -238,7 +238,8 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Drain<A> {
             }
             if this.taken.is_empty() && !this.mailbox.take(&mut this.taken) {
                 let mailbox = &this.mailbox;
-                let pick = |_: &mut _| (!mailbox.register(task)).then_some(());
+                let pick =
+                    |_: &mut _, register: bool| mailbox.is_ready(register.then_some(&*task)).then_some(());
                 match mailbox.port.help(&mut this.helper, false, pick) {
                     Step::Found(()) => continue,
                     Step::Again => {

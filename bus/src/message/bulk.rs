@@ -3,16 +3,17 @@
 use std::{
     fmt,
     ops::Deref,
+    ptr,
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use rkyv::{
-    Archive, Deserialize, Place, Portable, Serialize,
+    Archive, Deserialize, Place, Portable, RelPtr, Serialize,
     bytecheck::CheckBytes,
     munge::munge,
+    primitive::ArchivedUsize,
     rancor::{self, Fallible, Source},
-    validation::ArchiveContext,
-    vec::{ArchivedVec, VecResolver},
+    validation::{ArchiveContext, ArchiveContextExt},
 };
 
 use super::{
@@ -154,15 +155,20 @@ impl fmt::Debug for Bulk {
 /// The archived form of [`Bulk`]: derefs to `&[u8]`.
 #[derive(Portable)]
 #[rkyv(crate = rkyv)]
-#[repr(transparent)]
-pub struct ArchivedBulk(ArchivedVec<u8>);
+#[repr(C)]
+pub struct ArchivedBulk {
+    start: RelPtr<u8>,
+    len: ArchivedUsize,
+}
 
 impl Deref for ArchivedBulk {
     type Target = [u8];
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        &self.0
+        // SAFETY: an archive is checked, or vouched for in `Trust::unchecked`, before there is a reference into
+        // it: so many bytes from there on belong to it. They do not change as long as it is borrowed.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len.to_native() as usize) }
     }
 }
 
@@ -179,7 +185,9 @@ impl fmt::Debug for ArchivedBulk {
     }
 }
 
-// SAFETY: it is nothing but the list, which is checked as such.
+// SAFETY: what it points to is checked to lie in the part of the archive that is still to be accounted for; any
+// bytes there are valid. (`ArchivedVec` would look at each, which costs nothing in release builds and
+// 17 ns per byte in others.)
 unsafe impl<C> CheckBytes<C> for ArchivedBulk
 where
     C: Fallible + ArchiveContext + ?Sized,
@@ -187,8 +195,11 @@ where
 {
     #[inline]
     unsafe fn check_bytes(value: *const Self, context: &mut C) -> Result<(), C::Error> {
-        // SAFETY: the caller's word for `value` holds for its only field, which lies at the same place.
-        unsafe { ArchivedVec::<u8>::check_bytes(value.cast(), context) }
+        // SAFETY: the caller says that `value` is aligned and within the archive; its fields are integers, for which
+        // all bytes are valid.
+        let this = unsafe { &*value };
+        let bytes = ptr::slice_from_raw_parts(this.start.as_ptr_wrapping(), this.len.to_native() as usize);
+        context.in_subtree(bytes, |_| Ok(()))
     }
 }
 
@@ -203,8 +214,9 @@ impl Archive for Bulk {
     type Resolver = BulkResolver;
 
     fn resolve(&self, resolver: BulkResolver, out: Place<ArchivedBulk>) {
-        munge!(let ArchivedBulk(list) = out);
-        ArchivedVec::resolve_from_len(self.len(), VecResolver::from_pos(resolver.pos), list);
+        munge!(let ArchivedBulk { start, len } = out);
+        RelPtr::emplace(resolver.pos, start);
+        usize::resolve(&self.len(), (), len);
     }
 }
 

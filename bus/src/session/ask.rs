@@ -94,36 +94,37 @@ impl<'a, C: Content, R: ShmRoot> Ask<'a, C, R> {
     fn finish(&mut self, outcome: Outcome) -> Result<Received<R>, AskError> {
         self.ticket = None;
         let route = self.route;
-        let name = route.name.to_string();
+        // Copied for errors only: an answered ask allocates nothing.
+        let name = || route.name.to_string();
         match outcome {
             Outcome::Reply(lease) => {
                 Received::new(lease, route.node.config.trust).map_err(|(lease, error)| {
                     drop(lease);
-                    tracing::warn!(%name, %error, "malformed reply");
+                    tracing::warn!(name = &*route.name, %error, "malformed reply");
                     route.link.session.violated(Violation::Archive);
-                    AskError::Malformed { name }
+                    AskError::Malformed { name: name() }
                 })
             }
             Outcome::Deadline => Err(AskError::Deadline {
-                name,
+                name: name(),
                 after: self.deadline,
             }),
             Outcome::PeerLost if route.port.is_closed() || route.node.is_closed() => {
-                Err(AskError::Send(SendError::Closed { name }))
+                Err(AskError::Send(SendError::Closed { name: name() }))
             }
-            Outcome::PeerLost => Err(AskError::PeerLost { name }),
-            Outcome::Failed(Failure::Panicked) => Err(AskError::HandlerPanicked { name }),
-            Outcome::Failed(Failure::Stopped) => Err(AskError::Stopped { name }),
+            Outcome::PeerLost => Err(AskError::PeerLost { name: name() }),
+            Outcome::Failed(Failure::Panicked) => Err(AskError::HandlerPanicked { name: name() }),
+            Outcome::Failed(Failure::Stopped) => Err(AskError::Stopped { name: name() }),
             Outcome::Failed(Failure::TooLarge) => Err(AskError::Reply {
-                name,
+                name: name(),
                 problem: "it is larger than the replier's `Config::message_bytes`",
             }),
             Outcome::Failed(Failure::Memory) => Err(AskError::Reply {
-                name,
+                name: name(),
                 problem: "the replier has no memory (its `Config::pool_bytes`)",
             }),
             Outcome::Failed(Failure::Archive) => Err(AskError::Reply {
-                name,
+                name: name(),
                 problem: "it could not be archived",
             }),
         }
@@ -153,7 +154,10 @@ impl<'a, C: Content, R: ShmRoot> Ask<'a, C, R> {
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
             // The deadline counts from the beginning: its end is registered like a reply's.
-            Poll::Pending => match route.port.with(|state| state.poll_ask(&route.port, ticket, cx)) {
+            Poll::Pending => match route
+                .port
+                .with(|state| state.poll_ask(&route.port, ticket, Some(cx.waker())))
+            {
                 Some(outcome) => Poll::Ready(self.finish(outcome).map(|_| ticket)),
                 None => Poll::Pending,
             },
@@ -178,9 +182,10 @@ impl<C: Content, R: ShmRoot> Future for Ask<'_, C, R> {
             }
         };
         let first = !std::mem::replace(&mut this.polled, true);
-        let port = this.route.port.clone();
+        let port = &this.route.port;
         let yield_first = first && port.asking() > 1;
-        let pick = |state: &mut State| state.poll_ask(&port, ticket, cx);
+        let pick =
+            |state: &mut State, register: bool| state.poll_ask(port, ticket, register.then(|| cx.waker()));
         match port.help(&mut this.helper, yield_first, pick) {
             Step::Found(outcome) => {
                 turn.made_progress();

@@ -95,10 +95,13 @@ pub(crate) struct SentBuffer {
 struct Tokens {
     held: Vec<Option<(Held, u16)>>,
     free: Vec<u32>,
+    /// Buffers among them that have a segment of their own.
+    dedicated: u32,
 }
 
 impl Tokens {
     fn issue(&mut self, buffer: Held, route: u16) -> u32 {
+        self.dedicated += u32::from(buffer.is_dedicated());
         match self.free.pop() {
             Some(token) => {
                 self.held[token as usize] = Some((buffer, route));
@@ -114,6 +117,7 @@ impl Tokens {
     fn redeem(&mut self, token: u32) -> Result<(Held, u16), Violation> {
         let entry = self.held.get_mut(token as usize).and_then(Option::take);
         let entry = entry.ok_or(Violation::Token(token))?;
+        self.dedicated -= u32::from(entry.0.is_dedicated());
         self.free.push(token);
         Ok(entry)
     }
@@ -169,6 +173,9 @@ pub(crate) struct Link {
     /// To be woken when something comes back unhandled: the topics with groups on this link.
     groups: Mutex<Vec<Waker>>,
     lost: AtomicBool,
+    /// The peer holds segments of large messages. They are freed when it releases them, and not when something is
+    /// sent next.
+    lends_segments: AtomicBool,
 }
 
 /// The pieces of a new link.
@@ -236,6 +243,7 @@ impl Link {
             peer_losses: pieces.peer_losses,
             groups: Mutex::default(),
             lost: AtomicBool::new(false),
+            lends_segments: AtomicBool::new(false),
         })
     }
 
@@ -385,7 +393,7 @@ impl Link {
             self.check_room(&mut sending, route)?;
             if let Some(buffer) = buffer {
                 self.session.announce(&self.pool, buffer.segment)?;
-                let token = sending.tokens.issue(buffer.held, route);
+                let token = self.issue(&mut sending, buffer.held, route);
                 descriptor.set_buffer(BufferRef {
                     segment: buffer.segment,
                     token,
@@ -540,7 +548,7 @@ impl Link {
         }
         if let Some(Parcel::Buffer(buffer, len)) = parcel.take() {
             let (segment, offset) = (buffer.segment(), buffer.offset() as u64);
-            let token = sending.tokens.issue(buffer.into_held(), route);
+            let token = self.issue(sending, buffer.into_held(), route);
             descriptor.set_buffer(BufferRef {
                 segment,
                 token,
@@ -550,6 +558,21 @@ impl Link {
         }
         sending.producer.push(descriptor);
         Ok(())
+    }
+
+    /// The peer is about to hold a buffer.
+    fn issue(&self, sending: &mut Sending, buffer: Held, route: u16) -> u32 {
+        if buffer.is_dedicated() {
+            // SeqCst, as for `Room::waiting`: set before the peer can release it, and ring.
+            self.lends_segments.store(true, Ordering::SeqCst);
+            sending.waiting.park();
+        }
+        sending.tokens.issue(buffer, route)
+    }
+
+    /// Whether anything here is to be looked after when the peer releases something.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.room.is_awaited() || self.lends_segments.load(Ordering::SeqCst)
     }
 
     fn ring(&self) {
@@ -600,7 +623,9 @@ impl Link {
             // Whoever sent meanwhile may have taken back what others wait for: all of it since they were told.
             let moved = std::mem::replace(&mut sending.told_head, head) != head;
             let progress = std::mem::take(&mut sending.regained) || moved;
-            if progress {
+            let lends_segments = sending.tokens.dedicated > 0;
+            self.lends_segments.store(lends_segments, Ordering::SeqCst);
+            if progress && !lends_segments {
                 sending.waiting.unpark();
             }
             Ok(progress)

@@ -140,6 +140,14 @@ impl Mailbox {
         true
     }
 
+    /// Whether there are messages; if not, and if there is a task, it is registered to be woken by the next.
+    pub(crate) fn is_ready(&self, task: Option<&Context<'_>>) -> bool {
+        match task {
+            Some(task) => !self.register(task),
+            None => !lock(&self.queue).messages.is_empty(),
+        }
+    }
+
     /// Registers the task to be woken by the next message. Returns `false` if there is one already.
     pub(crate) fn register(&self, cx: &Context<'_>) -> bool {
         let mut queue = lock(&self.queue);

@@ -45,6 +45,9 @@ use crate::{
 /// Most slots taken from one ring before the next ring has its turn.
 const BATCH: u32 = 256;
 
+/// How often a waiting task looks before it looks at the clock and lets others have the lock.
+const LOOKS: u32 = 8;
+
 /// Who looks while the port is not parked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Watcher {
@@ -121,9 +124,9 @@ impl State {
         ticket
     }
 
-    /// Takes an ask's outcome, or registers its task.
-    pub(crate) fn poll_ask(&mut self, port: &Port, ticket: Ticket, cx: &Context<'_>) -> Option<Outcome> {
-        let outcome = self.asks.poll(ticket, Some(cx.waker()));
+    /// Takes an ask's outcome, or registers its task if it has one to register.
+    pub(crate) fn poll_ask(&mut self, port: &Port, ticket: Ticket, waker: Option<&Waker>) -> Option<Outcome> {
+        let outcome = self.asks.poll(ticket, waker);
         if outcome.is_some() {
             port.runnable_sub(1);
         }
@@ -258,28 +261,27 @@ impl Port {
         self.bell.ring();
     }
 
+    /// The receiving links, and what delivering from them needs.
+    fn delivering<'a>(&'a self, state: &'a mut State) -> (&'a mut Vec<Receiving>, Delivering<'a>) {
+        let context = Delivering {
+            port: self,
+            mailboxes: &state.mailboxes,
+            asks: &mut state.asks,
+            wakers: &mut state.wakers,
+        };
+        (&mut state.links, context)
+    }
+
     /// Moves everything that has arrived to mailboxes and asks. Returns how many messages.
     fn drain(&self, state: &mut State) -> u32 {
-        let State {
-            links,
-            mailboxes,
-            asks,
-            wakers,
-            ..
-        } = state;
-        let mut context = Delivering {
-            port: self,
-            mailboxes,
-            asks,
-            wakers,
-        };
+        let (links, mut context) = self.delivering(state);
         let mut delivered = 0;
         for receiving in links.iter_mut() {
             delivered += context.drain_link(receiving);
             if receiving.passed >= receiving.tell_every {
                 receiving.publish();
             }
-            if receiving.link.room.is_awaited() {
+            if receiving.link.is_awaited() {
                 receiving.link.collect(context.wakers);
             }
         }
@@ -290,7 +292,7 @@ impl Port {
     fn park(&self, state: &mut State) -> bool {
         for receiving in &mut state.links {
             receiving.publish();
-            if receiving.link.room.is_awaited() {
+            if receiving.link.is_awaited() {
                 receiving.link.wait_on();
             }
         }
@@ -312,27 +314,28 @@ impl Port {
 
     /// The next step of a task that waits on this port; see the head of this file.
     ///
-    /// `pick` looks whether what it waits for is there, and registers the task if it is not.
+    /// `pick` looks whether what it waits for is there; if it is not, and only if the flag says so, it
+    /// registers the task. A task that looks itself is not registered: its own finds would wake it.
     /// [`Step::Again`]: the task must be polled again (it has been woken); [`Step::Sleep`]: `pick`'s
     /// registration will wake it.
     pub(crate) fn help<T>(
         &self,
         helper: &mut Helper,
         yield_first: bool,
-        mut pick: impl FnMut(&mut State) -> Option<T>,
+        mut pick: impl FnMut(&mut State, bool) -> Option<T>,
     ) -> Step<T> {
         let mut state = lock(&self.state);
         state.helped += 1;
         let mut burst_until: Option<Instant> = None;
         loop {
-            if let Some(found) = pick(&mut state) {
+            if let Some(found) = pick(&mut state, false) {
                 helper.wait.end(&mut state.policy);
                 self.leave(&mut state, helper);
                 wake(state);
                 return Step::Found(found);
             }
             if self.drain(&mut state) > 0
-                && let Some(found) = pick(&mut state)
+                && let Some(found) = pick(&mut state, false)
             {
                 helper.wait.end(&mut state.policy);
                 self.leave(&mut state, helper);
@@ -340,8 +343,9 @@ impl Port {
                 return Step::Found(found);
             }
             if self.spin == Spin::Never {
+                let found = pick(&mut state, true);
                 wake(state);
-                return Step::Sleep;
+                return found.map_or(Step::Sleep, Step::Found);
             }
             let now = Instant::now();
             let look = helper.wait.may_look(&mut state.policy, now);
@@ -367,7 +371,7 @@ impl Port {
                     if matches!(step, Step::Sleep) {
                         self.leave(&mut state, helper);
                         // Leaving may have parked the port and found what came at that moment.
-                        if let Some(found) = pick(&mut state) {
+                        if let Some(found) = pick(&mut state, true) {
                             wake(state);
                             return Step::Found(found);
                         }
@@ -376,10 +380,14 @@ impl Port {
                     return step;
                 }
                 None => {
-                    wake(state);
-                    for _ in 0..8 {
+                    // A look costs less than the clock and the lock: some looks for one of each.
+                    for _ in 0..LOOKS {
                         std::hint::spin_loop();
+                        if self.drain(&mut state) > 0 {
+                            break;
+                        }
                     }
+                    wake(state);
                     state = lock(&self.state);
                 }
             }
@@ -414,26 +422,14 @@ impl Port {
     /// Everything on `link` is read to its end; then its asks fail. Returns how many were waiting.
     pub(crate) fn lose_link(&self, id: u32) -> u32 {
         let (gone, awaited) = self.with(|state| {
-            let State {
-                links,
-                mailboxes,
-                asks,
-                wakers,
-                ..
-            } = state;
-            let mut gone = None;
-            if let Some(at) = links.iter().position(|receiving| receiving.link.id == id) {
-                let mut context = Delivering {
-                    port: self,
-                    mailboxes,
-                    asks,
-                    wakers,
-                };
+            let at = state.links.iter().position(|receiving| receiving.link.id == id);
+            if let Some(at) = at {
+                let (links, mut context) = self.delivering(state);
                 // It ends: the peer is not told of room, so even one that lives cannot fill the ring anew.
                 while context.drain_link(&mut links[at]) > 0 {}
-                gone = Some(links.swap_remove(at));
             }
-            let awaited = asks.lose(id, wakers);
+            let gone = at.map(|at| state.links.swap_remove(at));
+            let awaited = state.asks.lose(id, &mut state.wakers);
             self.runnable_add(awaited);
             (gone, awaited)
         });

@@ -48,6 +48,11 @@ pub(crate) fn run(
         let mut deadline = pin!(sleep_until(Instant::now()));
         poll_fn(|cx| {
             loop {
+                // The edge is enough: the counter is never read. Taken before the look at the rings, so that
+                // a ring that comes during the look is another edge.
+                if let Poll::Ready(Ok(mut ready)) = bell.poll_read_ready(cx) {
+                    ready.clear_ready();
+                }
                 match port.round(&mut watch, cx) {
                     Next::Closed => return Poll::Ready(()),
                     Next::Again => {
@@ -55,9 +60,7 @@ pub(crate) fn run(
                         return Poll::Pending;
                     }
                     Next::Sleep(until) => {
-                        // The edge is enough: the counter is never read.
-                        if let Poll::Ready(Ok(mut ready)) = bell.poll_read_ready(cx) {
-                            ready.clear_ready();
+                        if bell.poll_read_ready(cx).is_ready() {
                             continue;
                         }
                         if let Some(until) = until.map(Instant::from_std) {

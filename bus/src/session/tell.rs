@@ -35,15 +35,21 @@ impl<'a, C: Content> Tell<'a, C> {
         }
     }
 
-    fn attempt(&mut self) -> Result<(), SendError> {
+    /// `Err`: there is no room. It costs no allocation, because it may happen many times per message.
+    fn attempt(&mut self) -> Result<Result<(), SendError>, Bound> {
         if self.parcel.is_none() {
-            self.parcel = Some(self.content.pack(self.route)?);
+            match self.content.pack(self.route) {
+                Ok(parcel) => self.parcel = Some(parcel),
+                Err(SendError::Full { bound, .. }) => return Err(bound),
+                Err(error) => return Ok(Err(error)),
+            }
         }
         let descriptor = self.route.descriptor(SlotKind::Tell, self.message, 0);
-        self.route
-            .link
-            .send_request(descriptor, &mut self.parcel)
-            .map_err(|why| self.route.refusal(why))
+        match self.route.link.send_request(descriptor, &mut self.parcel) {
+            Ok(()) => Ok(Ok(())),
+            Err(NoSend::Full(bound)) => Err(bound),
+            Err(why) => Ok(Err(self.route.refusal(why))),
+        }
     }
 }
 
@@ -60,17 +66,11 @@ impl<C: Content> Future for Tell<'_, C> {
         }
         // A sender without pause gives other tasks of its thread their turn.
         let turn = std::task::ready!(tokio::task::coop::poll_proceed(cx));
-        match this.attempt() {
-            Err(SendError::Full { .. }) => {}
-            done => {
-                turn.made_progress();
-                return Poll::Ready(done);
-            }
+        if let Ok(done) = this.attempt() {
+            turn.made_progress();
+            return Poll::Ready(done);
         }
-        let waited = wait_for_room(this.route, cx, || match this.attempt() {
-            Err(SendError::Full { bound, .. }) => Err(bound),
-            done => Ok(done),
-        });
+        let waited = wait_for_room(this.route, cx, || this.attempt());
         if waited.is_ready() {
             turn.made_progress();
         }

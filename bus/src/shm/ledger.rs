@@ -120,6 +120,12 @@ impl Ledger {
         Some(self.hand_out(id))
     }
 
+    /// A buffer that will be handed out soon if nothing is freed: `ahead` takes from now.
+    pub(crate) fn upcoming(&self, class: usize, ahead: usize) -> Option<BufferId> {
+        let free = &self.free[class];
+        free.len().checked_sub(ahead).and_then(|at| free.get(at)).copied()
+    }
+
     /// A larger buffer than `class` has, when that class and the kernel have none left: a pool at its limit
     /// whose blocks all belong to other classes still serves every message that fits into a free buffer.
     pub(crate) fn take_larger(&mut self, class: usize) -> Option<BufferId> {

@@ -22,6 +22,7 @@ pub(crate) mod memory;
 mod models;
 #[cfg(not(loom))]
 pub(crate) mod pool;
+pub(crate) mod prefetch;
 pub(crate) mod returns;
 pub(crate) mod ring;
 #[cfg(not(loom))]

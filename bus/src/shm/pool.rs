@@ -11,7 +11,9 @@ use std::{
 };
 
 use super::{
+    layout::LINE,
     ledger::{BufferId, LARGEST, Ledger, class_of},
+    prefetch,
     segment::Segment,
     sync::lock,
 };
@@ -21,6 +23,11 @@ use crate::error::ResourceError;
 pub(crate) const DEDICATED: u32 = 1 << 31;
 /// Most segments that are divided into blocks; see `Config::segment_bytes`.
 pub(crate) const MAX_SEGMENTS: usize = 256;
+
+/// How many buffers ahead of the one in hand are asked for, and how much of each, in bytes: of longer ones
+/// the processor fetches the rest by itself.
+const AHEAD: usize = 4;
+const AHEAD_BYTES: usize = 512;
 
 /// Why there is no buffer.
 #[derive(Debug)]
@@ -67,6 +74,13 @@ pub(crate) enum Held {
     Dedicated(u32),
 }
 
+impl Held {
+    /// Whether it has a segment of its own.
+    pub(crate) fn is_dedicated(self) -> bool {
+        matches!(self, Held::Dedicated(_))
+    }
+}
+
 impl Pool {
     /// `limit` and `segment_bytes` as in `Config`.
     pub(crate) fn new(segment_bytes: u64, limit: u64) -> Arc<Self> {
@@ -99,6 +113,13 @@ impl Pool {
                 Err(error) => books.ledger.take_larger(class).ok_or(error)?,
             },
         };
+        if let Some(next) = books.ledger.upcoming(class, AHEAD) {
+            let next = books.ledger.locate(next);
+            let first = books.segments[next.segment as usize].at(next.offset);
+            for line in 0..next.bytes.min(AHEAD_BYTES) / LINE {
+                prefetch::for_write(first.as_ptr().wrapping_add(line * LINE));
+            }
+        }
         let at = books.ledger.locate(id);
         let first = books.segments[at.segment as usize].at(at.offset);
         Ok(Buffer {

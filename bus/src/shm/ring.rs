@@ -10,8 +10,18 @@ use super::{
     checked::{self, Published, Violation},
     descriptor::Descriptor,
     layout::Slot,
+    prefetch,
     sync::{AtomicU64, Ordering},
 };
+
+/// How many slots ahead of the one in hand are asked for.
+const AHEAD: u64 = 4;
+
+/// The line of the slot at a position.
+fn line(slots: &[Slot], position: u64) -> *const u8 {
+    let slot: *const Slot = &slots[(position & (slots.len() as u64 - 1)) as usize];
+    slot.cast()
+}
 
 /// The writing end, in the process that owns the slots.
 #[derive(Debug)]
@@ -59,10 +69,11 @@ impl Producer {
     pub(crate) fn push(&mut self, descriptor: &Descriptor) {
         let slots = self.slots.len() as u64;
         debug_assert!(self.tail - self.head < slots);
+        prefetch::for_write(line(&self.slots, self.tail + AHEAD));
         let slot = &self.slots[(self.tail & (slots - 1)) as usize];
-        for (to, from) in slot.words.iter().zip(descriptor.words).skip(1) {
+        for (to, from) in slot.words[1..].iter().zip(&descriptor.words[1..]) {
             // Relaxed: published by the store below.
-            to.store(from, Ordering::Relaxed);
+            to.store(*from, Ordering::Relaxed);
         }
         let sequence = u64::from(checked::sequence_of(self.tail, slots));
         // Release: the words above, and the buffer they name, come before the sequence.
@@ -104,8 +115,9 @@ impl Consumer {
         match checked::published(first as u32, checked::sequence_of(self.head, slots))? {
             Published::NotYet => Ok(None),
             Published::Yes => {
+                prefetch::for_read(line(&self.slots, self.head + AHEAD));
                 let mut words = [first; 8];
-                for (to, from) in words.iter_mut().zip(&slot.words).skip(1) {
+                for (to, from) in words[1..].iter_mut().zip(&slot.words[1..]) {
                     // Relaxed: ordered by the load above.
                     *to = from.load(Ordering::Relaxed);
                 }

@@ -294,9 +294,11 @@ impl<M: ShmMessage> Subscriber<M> {
             let delivery = match mailbox.pop() {
                 Some(delivery) => delivery,
                 None => {
-                    let pick = |_: &mut _| {
+                    let pick = |_: &mut _, register: bool| {
                         mailbox.pop().or_else(|| {
-                            mailbox.register(cx);
+                            if register {
+                                mailbox.register(cx);
+                            }
                             None
                         })
                     };

@@ -13,9 +13,12 @@ mod death;
 mod discovery;
 mod hostile;
 mod inside;
+mod leaving;
 mod limits;
+mod loans;
 mod responses;
 mod shapes;
+mod waiting;
 mod windows;
 
 roles![
@@ -24,6 +27,8 @@ roles![
     discovery::one_of_many,
     discovery::other_types,
     limits::narrow,
+    loans::sink,
+    loans::watcher,
     responses::answers,
     service::service,
     shapes::echo,

@@ -168,7 +168,7 @@ pub fn set(config: Config, setting: &str) -> Config {
     }
 }
 
-/// Role: `node actor setting=value..` (and `second`, `quiet`, `continue`); says `ready`, then does what the test says.
+/// Role: `node actor setting=value..` (and `two`, `quiet`, `continue`); says `ready`, then does what the test says.
 pub fn service(mut stage: Stage) {
     if stage.args.iter().any(|arg| arg == "quiet") {
         // The panics of this role are wanted; their reports would only disturb.
@@ -191,7 +191,7 @@ pub fn service(mut stage: Stage) {
             seen: seen.clone(),
             permits: permits.clone(),
         };
-        let _second = match stage.args.iter().any(|arg| arg == "second") {
+        let _second = match stage.args.iter().any(|arg| arg == "two") {
             true => Some(
                 bus.bind("second", actor())
                     .handles::<Ping>()

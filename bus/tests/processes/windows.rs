@@ -178,7 +178,7 @@ fn a_slow_actor_holds_up_nobody_elses_mailbox_on_its_thread() {
     let place = Place::new();
     system(async {
         // Both actors are bound to the one port of the role's thread.
-        let mut server = start(&place, &["server", "actor", "window=4", "second"]).await;
+        let mut server = start(&place, &["server", "actor", "window=4", "two"]).await;
         let bus = place.config("client").join().await.unwrap();
         let slow = bus.address::<(Keep, Ping)>("actor").await.unwrap();
         let other = bus.address::<Ping>("second").await.unwrap();

@@ -5,6 +5,8 @@ use std::{pin::pin, time::Instant};
 use actix::prelude::*;
 use shmbus::prelude::*;
 
+use shmbus_examples::stop;
+
 use crate::{
     Failure,
     args::{Options, Role},
@@ -12,13 +14,15 @@ use crate::{
     node,
     processes::{ProcessTable, Seen},
     rates::Window,
-    stop,
     tally::Tally,
 };
 
 /// Serves until told to end.
 pub async fn run(options: &Options) -> Result<(), Failure> {
-    let stop = pin!(stop::requested(options, 0)?);
+    let stop = pin!(stop::requested(
+        options.launched_by,
+        options.seconds.unwrap_or(0)
+    )?);
     let bus = node::join(options, Role::Analyst).await?;
     bus.bind(node::ANALYST, Analyst::default())
         .handles::<System>()

@@ -22,11 +22,9 @@ mod processes;
 mod rates;
 mod sampler;
 mod screen;
-mod stop;
 mod supervise;
 mod table;
 mod tally;
-mod text;
 mod viewer;
 
 use std::process::ExitCode;

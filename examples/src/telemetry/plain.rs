@@ -2,10 +2,9 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use crate::{
-    model::{Link, Model},
-    text,
-};
+use shmbus_examples::text;
+
+use crate::model::{Link, Model};
 
 const BAR: usize = 30;
 

@@ -16,11 +16,13 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval, timeout},
 };
 
+use shmbus_examples::stop;
+
 use crate::{
     Failure,
     args::{Options, Role},
     messages::{Finished, Processes, System},
-    node, probe, stop,
+    node, probe,
 };
 
 /// One address for everything the analyst is told, so that all of it arrives in the order it was sent.
@@ -31,7 +33,10 @@ const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Samples until told to end.
 pub async fn run(options: &Options) -> Result<(), Failure> {
-    let mut stop = pin!(stop::requested(options, 0)?);
+    let mut stop = pin!(stop::requested(
+        options.launched_by,
+        options.seconds.unwrap_or(0)
+    )?);
     let bus = node::join(options, Role::Sampler).await?;
     let mut sampler = Sampler::new(options);
     // Ending can interrupt `work` wherever it waits: a message is counted only once it was sent.

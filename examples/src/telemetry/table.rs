@@ -8,7 +8,9 @@ use ratatui::{
     widgets::{Paragraph, Row, Table},
 };
 
-use crate::{messages::CpuShare, model::Model, text};
+use shmbus_examples::text;
+
+use crate::{messages::CpuShare, model::Model};
 
 /// Columns a CPU needs at least: its name, a bar of ten and the number.
 const CPU_WIDTH: u16 = 26;

@@ -16,6 +16,8 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval},
 };
 
+use shmbus_examples::stop;
+
 use crate::{
     Failure,
     args::{Options, Role},
@@ -24,7 +26,6 @@ use crate::{
     node,
     plain::Plain,
     screen::Screen,
-    stop,
 };
 
 /// How long a lookup may take before the screen is drawn again.
@@ -36,7 +37,10 @@ const SETTLE: Duration = Duration::from_millis(500);
 
 /// Asks and draws until told to end, then prints what came of it.
 pub async fn run(options: &Options) -> Result<(), Failure> {
-    let mut stop = pin!(stop::requested(options, 0)?);
+    let mut stop = pin!(stop::requested(
+        options.launched_by,
+        options.seconds.unwrap_or(0)
+    )?);
     let bus = node::join(options, Role::Viewer).await?;
     let mut viewer = Viewer {
         options,

@@ -25,6 +25,9 @@ use crate::{
     },
 };
 
+/// A message from this size on, in bytes, looks for returns first.
+const WARM_FROM: usize = 16 << 10;
+
 /// What a topic has counted.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct TopicCounts {
@@ -129,6 +132,16 @@ impl Topic {
             state.counts.published += 1;
         }
         wanted
+    }
+
+    /// Takes back what subscribers have released before memory for a large message is taken: the buffer released last
+    /// is still in the cache.
+    pub(crate) fn warm(&self, bytes: usize) {
+        if bytes >= WARM_FROM {
+            for outlet in &lock(&self.state).outlets {
+                outlet.link.warm(bytes);
+            }
+        }
     }
 
     /// Gives a message to everybody whose policy allows. Never waits; `Err` gives the message back.

@@ -18,6 +18,7 @@ mod limits;
 mod loans;
 mod responses;
 mod shapes;
+mod waiting;
 mod windows;
 
 roles![
@@ -27,6 +28,7 @@ roles![
     discovery::other_types,
     limits::narrow,
     loans::sink,
+    loans::watcher,
     responses::answers,
     service::service,
     shapes::echo,

@@ -3,12 +3,12 @@
 use shmbus::prelude::*;
 
 /// Producer to one of the workers: hash this.
-#[derive(Debug, Default, ShmMessage)]
+#[derive(Debug, ShmMessage)]
 pub struct Job {
     /// Its place in the file, counted in blocks from 0: what names the job, however often it is delivered.
     pub number: u64,
     /// The block itself; the worker reads it where it lies in shared memory.
-    pub data: Vec<u8>,
+    pub data: Bulk,
 }
 
 /// Worker to collector: I take jobs from now on.

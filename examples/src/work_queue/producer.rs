@@ -1,6 +1,6 @@
 //! The role that publishes the jobs.
 
-use std::pin::pin;
+use std::{future, pin::pin};
 
 use shmbus_examples::stop;
 use tokio::select;
@@ -12,26 +12,30 @@ pub const JOBS: &str = "jobs";
 
 /// Publishes all jobs, then stays until told to end.
 pub async fn run(options: &Options) -> Result<(), Failure> {
-    let mut stop = pin!(stop::requested(options.launched_by, 0)?);
+    let stop = pin!(stop::requested(options.launched_by, 0)?);
     let path = options.path()?;
     let mut blocks = Blocks::open(&path, options.bytes, options.block)?;
     let bus = options.join("producer").await?;
     // Once this is there, it has reached every subscriber that was there before; the workers were. Without any, a
     // topic keeps nothing (but its history, if it has one), and these jobs would be lost.
     let jobs = bus.publisher::<Job>(JOBS).await?;
-    let mut job = Job::default();
-    while blocks.next(&mut job.data)? {
-        select! {
-            () = &mut stop => break,
+    let publish = async {
+        let (mut number, mut data) = (0, Vec::new());
+        while blocks.next(&mut data)? {
+            let data = std::mem::take(&mut data).into();
             // Waits while no worker has room, so the jobs in memory are bounded. The block is archived straight into
             // shared memory: the one copy that it ever takes.
-            sent = jobs.publish_wait(&job) => sent?,
+            jobs.publish_wait(&Job { number, data }).await?;
+            number += 1;
         }
-        job.number += 1;
-    }
-    // What a dead worker had is sent again from here, where the memory is. So the producer stays until the collector
-    // has everything, not only until everything was taken.
-    stop.await;
+        // What a dead worker had is sent again from here, where the memory is. So the producer stays until the
+        // collector has everything, not only until everything was taken.
+        future::pending().await
+    };
+    let done: Result<(), Failure> = select! {
+        () = stop => Ok(()),
+        done = publish => done,
+    };
     bus.leave().await;
-    Ok(())
+    done
 }

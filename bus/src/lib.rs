@@ -53,8 +53,8 @@ pub use {
     shmbus_macros::{ShmMessage, ShmType},
     stats::Stats,
     topic::{
-        DeliverTo, Delivered, Lost, OpenPublisher, OpenTopicLoan, OpenSubscriber, Publish, PublishLoan, Publisher, Subscriber,
-        TopicLoan, TopicStats, WhenFull,
+        DeliverTo, Delivered, Lost, OpenPublisher, OpenSubscriber, OpenTopicLoan, Publish, PublishLoan,
+        Publisher, Subscriber, TopicLoan, TopicStats, WhenFull,
     },
 };
 

@@ -152,7 +152,7 @@ fn client(mut stage: Stage) {
             .address::<(Small, Large, Count)>("counter")
             .await
             .expect("lookup");
-        let large = Large { data: vec![1; 3000] };
+        let large = Large { data: vec![1; 300] };
         stage.say("ready");
         loop {
             let line = stage.hear().await;
@@ -178,7 +178,7 @@ fn client(mut stage: Stage) {
                 }
                 "ask-buffer" => {
                     for _ in 0..count {
-                        assert_eq!(counter.ask(&large).await.expect("ask").to_native(), 3000);
+                        assert_eq!(counter.ask(&large).await.expect("ask").to_native(), 300);
                     }
                 }
                 other => panic!("unknown command {other}"),

@@ -27,7 +27,11 @@ fn a_loan_allocates_nothing_once_warm() {
     actix::System::new().block_on(async {
         let dir = tempfile::tempdir().unwrap();
         let bus = Config::new("node").dir(dir.path()).join().await.unwrap();
-        bus.bind("viewer", Viewer).handles::<Frame>().start().await.unwrap();
+        bus.bind("viewer", Viewer)
+            .handles::<Frame>()
+            .start()
+            .await
+            .unwrap();
         let viewer = bus.address::<Frame>("viewer").await.unwrap();
         let mut seq = 0;
         let mut send = || {

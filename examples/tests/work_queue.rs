@@ -48,20 +48,19 @@ fn by_worker(text: &str, worker: u32) -> u64 {
 }
 
 #[test]
-fn one_worker_and_an_empty_file() {
+fn one_worker_does_it_all() {
     let dir = tempfile::tempdir().unwrap();
     let output = work_queue(dir.path(), &["--workers", "1", "--kill", "never"]).output();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(numbers(&output, "jobs", ["redelivered", "repeated"]), [0, 0]);
-    let output = work_queue(dir.path(), &["--file", "/dev/null"]).output();
-    assert_eq!(output.status.code(), Some(2), "given twice: {output:?}");
 }
 
 #[test]
 fn ctrl_c_ends_all() {
     let dir = tempfile::tempdir().unwrap();
     // So many jobs that it can't be done before the signal comes.
-    let program = work_queue(dir.path(), &["--block", "1", "--kill", "never"]);
+    let line = ["--block", "2048", "--kill", "never"];
+    let program = Program::start(env!("CARGO_BIN_EXE_work-queue"), dir.path(), &line);
     let children = wait_for("four children", || {
         let children = program.children();
         (children.len() == 4).then_some(children)

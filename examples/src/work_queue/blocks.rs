@@ -14,7 +14,8 @@ pub type Hash = [u8; 32];
 /// A file, block by block.
 #[derive(Debug)]
 pub struct Blocks {
-    file: io::Take<File>,
+    file: File,
+    left: u64,
     block: u64,
 }
 
@@ -22,16 +23,22 @@ impl Blocks {
     /// The first `bytes` bytes of a file in blocks of `block` bytes; the last may be shorter.
     pub fn open(path: &Path, bytes: u64, block: u32) -> io::Result<Self> {
         Ok(Self {
-            file: File::open(path)?.take(bytes),
+            file: File::open(path)?,
+            left: bytes,
             block: block.into(),
         })
     }
 
-    /// Reads the next block in place of what is in `data`. False at the end.
-    pub fn next(&mut self, data: &mut Vec<u8>) -> io::Result<bool> {
-        data.clear();
-        self.file.by_ref().take(self.block).read_to_end(data)?;
-        Ok(!data.is_empty())
+    /// Length of the next block; none at the end.
+    pub fn next_len(&self) -> Option<usize> {
+        (self.left > 0).then_some(self.left.min(self.block) as usize)
+    }
+
+    /// Reads the next block, for which `into` has the length.
+    pub fn read(&mut self, into: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact(into)?;
+        self.left -= into.len() as u64;
+        Ok(())
     }
 }
 

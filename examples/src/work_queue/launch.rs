@@ -76,8 +76,10 @@ pub async fn run(options: &Options) -> Result<bool, Failure> {
 async fn alone(path: &Path, size: u64, block: u32) -> std::io::Result<(u64, Hash)> {
     let mut blocks = Blocks::open(path, size, block)?;
     let (mut total, mut data) = (Total::default(), Vec::new());
-    while blocks.next(&mut data)? {
-        total.add(data.len() as u64, &hash(&data));
+    while let Some(len) = blocks.next_len() {
+        data.resize(len, 0);
+        blocks.read(&mut data)?;
+        total.add(len as u64, &hash(&data));
         // Ctrl-C may have come.
         tokio::task::yield_now().await;
     }

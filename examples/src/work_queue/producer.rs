@@ -20,12 +20,13 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
     // topic keeps nothing (but its history, if it has one), and these jobs would be lost.
     let jobs = bus.publisher::<Job>(JOBS).await?;
     let publish = async {
-        let (mut number, mut data) = (0, Vec::new());
-        while blocks.next(&mut data)? {
-            let data = std::mem::take(&mut data).into();
-            // Waits while no worker has room, so the jobs in memory are bounded. The block is archived straight into
-            // shared memory: the one copy that it ever takes.
-            jobs.publish_wait(&Job { number, data }).await?;
+        let mut number = 0;
+        while let Some(len) = blocks.next_len() {
+            // The block is read from the file straight into the memory that a worker reads it in.
+            let mut loan = jobs.loan(len).await?;
+            blocks.read(&mut loan)?;
+            // Waits while no worker has room, so the jobs in memory are bounded.
+            loan.send(|data| Job { number, data }).await?;
             number += 1;
         }
         // What a dead worker had is sent again from here, where the memory is. So the producer stays until the

@@ -10,19 +10,30 @@ fn hex(hash: &Hash) -> String {
 fn blocks_of_a_file() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(b"abcdefghij").unwrap();
-    for (bytes, expected) in [
+    let cases = [
         (10, vec!["abcd", "efgh", "ij"]),
         (8, vec!["abcd", "efgh"]),
         (0, vec![]),
-        (99, vec!["abcd", "efgh", "ij"]),
-    ] {
+    ];
+    for (bytes, expected) in cases {
         let mut blocks = Blocks::open(file.path(), bytes, 4).unwrap();
-        let (mut data, mut seen) = (vec![7; 9], Vec::new());
-        while blocks.next(&mut data).unwrap() {
-            seen.push(String::from_utf8(data.clone()).unwrap());
+        let mut seen = Vec::new();
+        while let Some(len) = blocks.next_len() {
+            let mut data = vec![0; len];
+            blocks.read(&mut data).unwrap();
+            seen.push(String::from_utf8(data).unwrap());
         }
         assert_eq!(seen, expected, "{bytes}");
     }
+}
+
+#[test]
+fn a_file_that_has_become_shorter_is_an_error() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"abc").unwrap();
+    let mut blocks = Blocks::open(file.path(), 4, 4).unwrap();
+    assert_eq!(blocks.next_len(), Some(4));
+    assert!(blocks.read(&mut [0; 4]).is_err());
 }
 
 #[test]

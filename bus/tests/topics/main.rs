@@ -9,6 +9,7 @@ mod listener;
 mod party;
 
 mod basics;
+mod cost;
 mod deaths;
 mod groups;
 mod history;

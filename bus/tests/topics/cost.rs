@@ -14,7 +14,13 @@ use crate::{
 const BURST: u32 = 256;
 
 /// Nanoseconds per message: of the fastest burst, which nobody has disturbed, and of the middle one.
-async fn measure(bus: &Bus, feed: &Publisher<Tick>, readers: &[Child], bytes: usize, stopped: bool) -> [f64; 2] {
+async fn measure(
+    bus: &Bus,
+    feed: &Publisher<Tick>,
+    readers: &[Child],
+    bytes: usize,
+    stopped: bool,
+) -> [f64; 2] {
     let tick = Tick::new(1, bytes);
     let mut times = Vec::new();
     for _ in 0..if stopped { 60 } else { 300 } {
@@ -56,7 +62,10 @@ fn cost_of_a_subscriber() {
                 measure(&bus, &feed, &readers, bytes, false).await;
                 let [sb, sm] = measure(&bus, &feed, &readers, bytes, true).await;
                 let [rb, rm] = measure(&bus, &feed, &readers, bytes, false).await;
-                println!("{count:>11} {:>7} {sb:>15.1} {sm:>8.1} {rb:>15.1} {rm:>8.1}", bytes + 16);
+                println!(
+                    "{count:>11} {:>7} {sb:>15.1} {sm:>8.1} {rb:>15.1} {rm:>8.1}",
+                    bytes + 16
+                );
                 assert_eq!(feed.stats().dropped, 0);
             });
         }

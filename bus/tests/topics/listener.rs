@@ -259,7 +259,7 @@ impl Listener {
             Source::Actor(delivered, _) => (delivered.lost(), delivered.losses()),
             Source::Stream(asker) => {
                 let (answer, answered) = oneshot::channel();
-                asker.send(Question::Lost(answer)).ok().expect("it still reads");
+                assert!(asker.send(Question::Lost(answer)).is_ok(), "it still reads");
                 answered.await.expect("an answer")
             }
         }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use shmbus::{Lost, prelude::*};
+use shmbus::Lost;
 
 use crate::{
     listener::{Entry, Listener, Tick},

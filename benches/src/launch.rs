@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, IsTerminal, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -49,12 +49,31 @@ pub struct Row {
     pub samples: Vec<Sample>,
 }
 
+/// How measurements are made.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// This crate's program, which is started as server and as client.
+    pub program: PathBuf,
+    /// How long one measurement lasts.
+    pub seconds: f64,
+    /// Whether each process has a core of its own.
+    pub pin: bool,
+    /// A window other than shmbus's default.
+    pub window: Option<u32>,
+}
+
 /// Measures what was chosen and prints a table per case and size.
 ///
 /// # Errors
 /// If a process cannot be started or fails, or messages were lost or changed.
 pub fn compare(args: &Args) -> Result<()> {
     println!("{}", table::head(args));
+    let plan = Plan {
+        program: std::env::current_exe()?,
+        seconds: args.seconds,
+        pin: args.pin,
+        window: args.window,
+    };
     for case in args.cases() {
         for payload in args.payloads() {
             let mut rows: Vec<_> = systems::chosen(&args.systems)
@@ -79,7 +98,7 @@ pub fn compare(args: &Args) -> Result<()> {
                         repeat + 1,
                         args.repeats
                     ));
-                    row.samples.push(measure(args, system, *case, *payload)?);
+                    row.samples.push(measure(&plan, system, *case, *payload)?);
                 }
             }
             progress("");
@@ -106,14 +125,14 @@ struct Worker(Child, BufReader<std::process::ChildStdout>);
 
 impl Worker {
     fn start(
-        args: &Args,
+        plan: &Plan,
         role: Role,
         system: &System,
         case: Case,
         payload: usize,
         dir: &Path,
     ) -> Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = Command::new(&plan.program);
         command
             .args(["--role", if role == Role::Server { "server" } else { "client" }])
             .args([
@@ -124,13 +143,13 @@ impl Worker {
                 "--payload",
                 &payload.to_string(),
             ])
-            .args(["--seconds", &args.seconds.to_string()])
+            .args(["--seconds", &plan.seconds.to_string()])
             .arg("--dir")
             .arg(dir);
-        if args.pin {
+        if plan.pin {
             command.arg("--pin");
         }
-        if let Some(window) = args.window {
+        if let Some(window) = plan.window {
             command.args(["--window", &window.to_string()]);
         }
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
@@ -159,13 +178,13 @@ impl Drop for Worker {
 ///
 /// # Errors
 /// As [`compare`].
-pub fn measure(args: &Args, system: &System, case: Case, payload: usize) -> Result<Sample> {
+pub fn measure(plan: &Plan, system: &System, case: Case, payload: usize) -> Result<Sample> {
     let dir = tempfile::Builder::new().prefix("shmbus-bench-").tempdir()?;
-    let mut server = Worker::start(args, Role::Server, system, case, payload, dir.path())?;
+    let mut server = Worker::start(plan, Role::Server, system, case, payload, dir.path())?;
     if server.line()? != READY {
         return Err("a server said something else than that it is ready".into());
     }
-    let mut client = Worker::start(args, Role::Client, system, case, payload, dir.path())?;
+    let mut client = Worker::start(plan, Role::Client, system, case, payload, dir.path())?;
     let driven = Driven::parse(&client.line()?)?;
     // The first line is the warm-up's.
     server.line()?;

@@ -106,7 +106,8 @@ impl Bus {
     }
 
     /// Begins to publish a topic: dot-separated tokens of letters, digits, `-` and `_`. Any number of nodes
-    /// may publish one topic. Awaited, it has reached every subscriber that is known.
+    /// may publish one topic. Awaited, it has reached every subscriber that is known, except those that do not
+    /// answer within `Config::lookup_deadline` (a stopped process); they are reached when they do.
     ///
     /// # Errors
     /// Awaited, those of [`TopicError`](crate::error::TopicError); a topic has one message type.

@@ -300,6 +300,17 @@ pub enum SendError {
     },
 }
 
+/// A loan that was not sent, for [`Loan::try_send`](crate::Loan::try_send) and
+/// [`TopicLoan::try_send`](crate::TopicLoan::try_send).
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Unsent<L> {
+    /// Why not.
+    pub error: SendError,
+    /// The loan, with its payload.
+    pub loan: L,
+}
+
 /// Why an ask brought no reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

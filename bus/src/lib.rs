@@ -45,7 +45,7 @@ mod topic;
 pub use {
     actor::{
         Accepts, Address, Ask, AskLoan, Bind, BindAddr, Bound, Forwarded, Loan, OnPanic, OpenAddress,
-        OpenLoan, Presence, Protocol, SendLoan, Tell, Unsent, Watch,
+        OpenLoan, Presence, Protocol, SendLoan, Tell, Watch,
     },
     bus::Bus,
     config::{Config, Spin},
@@ -53,10 +53,16 @@ pub use {
     shmbus_macros::{ShmMessage, ShmType},
     stats::Stats,
     topic::{
-        DeliverTo, Delivered, Lost, OpenPublisher, OpenSubscriber, Publish, Publisher, Subscriber,
-        TopicStats, WhenFull,
+        DeliverTo, Delivered, Lost, OpenPublisher, OpenSubscriber, OpenTopicLoan, Publish, PublishLoan,
+        Publisher, Subscriber, TopicLoan, TopicStats, WhenFull,
     },
 };
+
+/// For the benches of this workspace only.
+#[cfg(all(feature = "bench-internals", not(loom)))]
+#[doc(hidden)]
+#[path = "bench_internals.rs"]
+pub mod bench;
 
 /// What most programs need. It shares no name with `actix::prelude`.
 #[cfg(not(loom))]

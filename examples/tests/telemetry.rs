@@ -52,6 +52,13 @@ fn numbers<const N: usize>(output: &Output, line: &str, names: [&str; N]) -> [u6
 
 /// Nothing was lost, and something was sent.
 fn assert_whole(output: &Output) {
+    assert_complete(output);
+    let [samples, lost] = numbers(output, "cpu samples", ["received", "lost"]);
+    assert!(samples > 0 && lost == 0, "{output:?}");
+}
+
+/// The same of the analyst's numbers alone: a viewer that came after the sampler had ended has no samples.
+fn assert_complete(output: &Output) {
     let [sent, received, lost] = numbers(output, "messages", ["sent", "received", "lost"]);
     assert!(sent > 0 && sent == received && lost == 0, "{output:?}");
     let [answered] = numbers(output, "asks", ["answered"]);
@@ -186,8 +193,13 @@ struct Role {
 
 impl Role {
     fn start(dir: &Path, role: &str) -> Self {
+        Self::start_with(dir, &[role])
+    }
+
+    fn start_with(dir: &Path, line: &[&str]) -> Self {
         let seconds = PATIENCE.as_secs().to_string();
-        let mut process = telemetry(dir, &[role, "--seconds", &seconds]).spawn().unwrap();
+        let line = [line, &["--seconds", &seconds]].concat();
+        let mut process = telemetry(dir, &line).spawn().unwrap();
         let said = BufReader::new(process.stderr.take().unwrap()).lines();
         Self { process, said }
     }
@@ -246,14 +258,15 @@ fn look(dir: &Path, part: &str) -> Output {
 fn roles_by_hand_in_the_worst_order_and_restarted() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    // Everybody waits for the analyst, who comes last.
+    // The viewer waits for the analyst, who comes last. The sampler waits for nobody: the analyst gets what it
+    // published last, and misses nothing of what was before.
     let mut viewer = Role::start(dir, "viewer");
     let mut sampler = Role::start(dir, "sampler");
     viewer.says("looking for the analyst");
-    sampler.says("looking for the analyst");
-    let analyst = Role::start(dir, "analyst");
+    sampler.says("publishing");
+    let mut analyst = Role::start(dir, "analyst");
+    analyst.says("ready");
     viewer.says("found the analyst");
-    sampler.says("found the analyst");
     let output = viewer.end(Signal::SIGINT);
     assert!(output.status.success(), "{output:?}");
     assert_eq!(numbers(&output, "messages", ["lost"]), [0]);
@@ -262,17 +275,15 @@ fn roles_by_hand_in_the_worst_order_and_restarted() {
     // Another sampler is another run, not a gap.
     assert!(sampler.end(Signal::SIGKILL).status.code().is_none());
     let mut sampler = Role::start(dir, "sampler");
-    sampler.says("found the analyst");
+    sampler.says("publishing");
     assert_whole(&look(dir, "in 2 runs so far"));
 
     // Another analyst knows nothing of the past, and misses nothing either. The others notice and go on.
     let mut viewer = Role::start(dir, "viewer");
     viewer.says("found the analyst");
     assert!(analyst.end(Signal::SIGKILL).status.code().is_none());
-    sampler.says("looking for another analyst");
     viewer.says("looking for another analyst");
     let analyst = Role::start(dir, "analyst");
-    sampler.says("found the analyst");
     viewer.says("found the analyst");
     let output = viewer.end(Signal::SIGTERM);
     assert!(output.status.success(), "{output:?}");
@@ -281,7 +292,7 @@ fn roles_by_hand_in_the_worst_order_and_restarted() {
     // Without a sampler, its totals stay; without an analyst, that is said.
     let output = sampler.end(Signal::SIGINT);
     assert!(output.status.success(), "{output:?}");
-    assert_whole(&look(dir, "lost 0\n"));
+    assert_complete(&look(dir, "lost 0\n"));
     let output = analyst.end(Signal::SIGINT);
     assert!(output.status.success(), "{output:?}");
     let output = telemetry(dir, &["viewer", "--seconds", "1"]).output().unwrap();
@@ -289,4 +300,30 @@ fn roles_by_hand_in_the_worst_order_and_restarted() {
         String::from_utf8_lossy(&output.stdout).contains("(there was no analyst)"),
         "{output:?}"
     );
+}
+
+#[test]
+fn who_comes_late_gets_the_last_state_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    // The next sample is due in ten seconds; a viewer that saw only what is published live would see nothing.
+    let mut sampler = Role::start_with(dir, &["sampler", "--rate", "0.1", "--process-rate", "0.1"]);
+    sampler.says("publishing");
+    let began = Instant::now();
+    let mut analyst = Role::start(dir, "analyst");
+    analyst.says("ready");
+    let viewers = [(); 2].map(|()| Role::start_with(dir, &["viewer"]));
+    for mut viewer in viewers {
+        viewer.says("found the analyst");
+        look(dir, "PID");
+        let output = viewer.end(Signal::SIGINT);
+        assert!(output.status.success(), "{output:?}");
+        assert!(began.elapsed() < Duration::from_secs(9), "too slow to tell");
+        // One of each topic, published before any of them was there.
+        assert_eq!(
+            numbers(&output, "messages", ["sent", "received", "lost"]),
+            [3, 3, 0]
+        );
+        assert_eq!(numbers(&output, "cpu samples", ["received", "lost"]), [1, 0]);
+    }
 }

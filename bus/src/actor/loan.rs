@@ -1,7 +1,6 @@
 //! Payloads produced in the memory they are sent in.
 
 use std::{
-    error::Error,
     fmt,
     marker::PhantomData,
     ops::{Deref, DerefMut},
@@ -15,7 +14,7 @@ use super::{
     protocol::{Accepts, Protocol},
 };
 use crate::{
-    error::{AskError, SendError},
+    error::{AskError, SendError, Unsent},
     message::{Bulk, Received, ShmMessage},
     session::{
         self,
@@ -36,8 +35,10 @@ use crate::{
 ///
 /// Behind the payload there is room for the rest of the message: all of its fixed part, and 256 bytes of text and
 /// lists. Should it need more than the buffer has, the payload is copied once, into a larger one, and
-/// [`Stats::loans_copied`](crate::Stats::loans_copied) counts it. Loans that are larger than 4 MiB with the message have
-/// memory of their own, made for each and freed when its last reader lets go.
+/// [`Stats::loans_copied`](crate::Stats::loans_copied) counts it. A message of more than
+/// 4 MiB has a segment of its own, freed when its last reader lets go; segments of up to
+/// [`Config::segment_bytes`](crate::Config::segment_bytes) in all are kept for the next such messages. No message is longer than
+/// [`Config::message_bytes`](crate::Config::message_bytes), at most 2 GiB - 1: its inner pointers have 32 bits.
 ///
 /// ```no_run
 /// use shmbus::prelude::*;
@@ -80,7 +81,7 @@ impl<'a, M: ShmMessage, P: Protocol> Loan<'a, M, P> {
     /// [`Unsent`] has the reason, [`SendError::Full`] for example, and the loan with its payload.
     // A box for it would allocate just when a sender is short of memory.
     #[allow(clippy::result_large_err)]
-    pub fn try_send<At>(self, make: impl FnOnce(Bulk) -> M) -> Result<(), Unsent<'a, M, P>>
+    pub fn try_send<At>(self, make: impl FnOnce(Bulk) -> M) -> Result<(), Unsent<Self>>
     where
         P: Accepts<M, At>,
     {
@@ -148,35 +149,6 @@ impl<M, P> fmt::Debug for Loan<'_, M, P> {
             .field("to", &self.address.name())
             .field("bytes", &self.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// A loan that [`Loan::try_send`] did not send.
-pub struct Unsent<'a, M, P = M> {
-    /// Why not.
-    pub error: SendError,
-    /// The loan, with its payload.
-    pub loan: Loan<'a, M, P>,
-}
-
-impl<M, P> fmt::Debug for Unsent<'_, M, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unsent")
-            .field("error", &self.error)
-            .field("loan", &self.loan)
-            .finish()
-    }
-}
-
-impl<M, P> fmt::Display for Unsent<'_, M, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
-    }
-}
-
-impl<M, P> Error for Unsent<'_, M, P> {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.error.source()
     }
 }
 
@@ -266,3 +238,6 @@ impl<M: ShmMessage> Future for AskLoan<'_, M> {
         Pin::new(&mut self.0).poll(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

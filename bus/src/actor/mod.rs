@@ -11,7 +11,7 @@ pub(crate) mod watch;
 pub use address::{Address, Ask, OpenAddress, Tell};
 pub use bind::{Bind, Bound, OnPanic};
 pub use forward::{BindAddr, Forwarded};
-pub use loan::{AskLoan, Loan, OpenLoan, SendLoan, Unsent};
+pub use loan::{AskLoan, Loan, OpenLoan, SendLoan};
 pub use protocol::{Accepts, Protocol};
 pub use watch::{Presence, Watch};
 

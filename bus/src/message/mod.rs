@@ -47,7 +47,7 @@ mod traits;
 mod trust;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use archive::{ArchiveError, archive_behind, archive_into};
 pub use archive::{Archiver, Sink};

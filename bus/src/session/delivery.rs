@@ -6,6 +6,7 @@ use super::{
     asks::Failure,
     link::{Link, NoSend, Parcel},
     parcel::{self, Packing},
+    topics::subscription::Attachment,
 };
 use crate::{
     message::{Received, ShmMessage, ShmRoot, Trust},
@@ -25,16 +26,25 @@ pub(crate) struct Delivery(Option<Undelivered>);
 struct Undelivered {
     descriptor: Descriptor,
     inbound: Arc<Inbound>,
-    /// Present for an ask and for a topic's message.
-    link: Option<Arc<Link>>,
+    sender: Sender,
+}
+
+/// What is needed of a message's sender beyond giving it back.
+#[derive(Debug)]
+pub(crate) enum Sender {
+    /// Nothing.
+    Any,
+    /// Where the reply goes.
+    Asker(Arc<Link>),
+    /// Whose message it is; known also when the publisher is gone.
+    Publisher(Arc<Attachment>),
 }
 
 impl Undelivered {
     fn responder(&mut self) -> Option<Responder> {
-        if !matches!(self.descriptor.kind(), Ok(SlotKind::Ask)) {
+        let Sender::Asker(link) = std::mem::replace(&mut self.sender, Sender::Any) else {
             return None;
-        }
-        let link = self.link.take()?;
+        };
         Some(Responder {
             link,
             correlation: self.descriptor.correlation(),
@@ -44,12 +54,11 @@ impl Undelivered {
 }
 
 impl Delivery {
-    pub(crate) fn new(descriptor: Descriptor, link: &Arc<Link>, kind: SlotKind) -> Self {
-        let inbound = link.inbound.clone();
+    pub(crate) fn new(descriptor: Descriptor, inbound: Arc<Inbound>, sender: Sender) -> Self {
         Self(Some(Undelivered {
             descriptor,
             inbound,
-            link: (kind != SlotKind::Tell).then(|| link.clone()),
+            sender,
         }))
     }
 
@@ -60,13 +69,12 @@ impl Delivery {
             .map_or(u16::MAX, |delivery| delivery.descriptor.message())
     }
 
-    /// The publisher's node and its number for the topic.
-    pub(crate) fn published_by(&self) -> Option<(u64, u32)> {
-        let delivery = self.0.as_ref()?;
-        Some((
-            delivery.link.as_ref()?.session.peer.id,
-            delivery.descriptor.topic(),
-        ))
+    /// The publisher of a topic's message.
+    pub(crate) fn publisher(&self) -> Option<&Arc<Attachment>> {
+        match &self.0.as_ref()?.sender {
+            Sender::Publisher(attachment) => Some(attachment),
+            Sender::Any | Sender::Asker(_) => None,
+        }
     }
 
     /// Sequence number, time in ns since 1970, and whether a topic's message is redelivered.

@@ -67,6 +67,8 @@ struct Window {
     held: u32,
     held_inline: u32,
     stopped: bool,
+    /// Whose topic it was has no more use for it: once empty, it serves another.
+    released: bool,
     /// For a group's subscription: what the peer has not released, to be given to another member.
     group: Option<HashMap<u32, Descriptor>>,
 }
@@ -142,6 +144,8 @@ struct Sending {
     /// The peer's position when they were told.
     told_head: u64,
     unhandled: Vec<Unhandled>,
+    /// The window that was given a new use last.
+    reused_last: usize,
     lost: bool,
     sent: u64,
 }
@@ -228,6 +232,7 @@ impl Link {
                 regained: false,
                 told_head: 0,
                 unhandled: Vec::new(),
+                reused_last: 0,
                 lost: false,
                 sent: 0,
             }),
@@ -253,13 +258,45 @@ impl Link {
         Some(route)
     }
 
-    /// A window of its own for one topic of one subscription. `None`: too many.
+    /// A window of its own for one topic of one subscription, until
+    /// [`release_route`](Self::release_route). `None`: too many.
     pub(crate) fn topic_route(&self, mailbox: u32, limit: u32, group: bool) -> Option<u16> {
         let mut sending = lock(&self.sending);
         if sending.lost {
             return None;
         }
-        sending.open_window(mailbox, limit, group.then(HashMap::new), LOSSES)
+        let group = group.then(HashMap::new);
+        if sending.windows.len() < LOSSES {
+            return sending.open_window(mailbox, limit, group, LOSSES);
+        }
+        if let Err(violation) = self.take_returns(&mut sending) {
+            drop(sending);
+            self.session.violated(violation);
+            return None;
+        }
+        let route = sending.reuse_window(mailbox, limit, group)?;
+        self.tell_losses(route, 0);
+        Some(route)
+    }
+
+    /// The topic has no more use for a route.
+    pub(crate) fn release_route(&self, route: u16) {
+        let mut sending = lock(&self.sending);
+        if let Some(window) = sending.windows.get_mut(usize::from(route)) {
+            window.stopped = true;
+            window.released = true;
+            // What comes back from now on has nobody to go to.
+            window.group = None;
+        }
+        let unhandled: Vec<_> = sending
+            .unhandled
+            .extract_if(.., |one| one.route == route)
+            .map(|one| one.buffer.held)
+            .collect();
+        drop(sending);
+        if !unhandled.is_empty() {
+            self.pool.release(unhandled);
+        }
     }
 
     /// Topics with a group here are woken when a member gives something back unhandled, or is lost.
@@ -286,6 +323,11 @@ impl Link {
             // Release: who reads the count sees what was sent before it.
             word.store(lost, Ordering::Release);
         }
+    }
+
+    /// What we tell the peer of losses: its view of them where the peer is this node itself.
+    pub(crate) fn own_losses(&self) -> Cells<AtomicU64> {
+        self.losses.clone()
     }
 
     /// What members of groups gave back unhandled on this route, in the order it was published.
@@ -637,24 +679,14 @@ impl Link {
         }
         // What it released before it died is not undelivered. A violation changes nothing any more.
         let _ = self.take_returns(&mut sending);
-        let undelivered = sending.unreturned;
-        let tokens = std::mem::take(&mut sending.tokens);
-        let mut released = Vec::new();
-        for (token, entry) in (0..).zip(tokens.held) {
-            let Some((held, route)) = entry else { continue };
-            let window = sending.windows.get_mut(usize::from(route));
-            let sent = window.and_then(|window| window.group.as_mut()?.remove(&token));
-            match sent.and_then(|sent| Unhandled::new(route, sent, held)) {
-                // Another member of the group gets it.
-                Some(unhandled) => sending.unhandled.push(unhandled),
-                None => released.push(held),
-            }
-        }
-        self.pool.release(released);
         sending.lost = true;
         // Relaxed: read only to answer sooner what the lock decides.
         self.lost.store(true, Ordering::Relaxed);
+        let undelivered = sending.unreturned;
+        sending.abandon_tokens();
+        self.pool.release(sending.redeemed.drain(..));
         drop(sending);
+        self.wake_groups();
         self.room.wake();
         undelivered
     }
@@ -708,9 +740,53 @@ impl Sending {
             held: 0,
             held_inline: 0,
             stopped: false,
+            released: false,
             group,
         });
         Some(route)
+    }
+
+    /// Gives a window that is no longer used a new use. In turn, so that one that was just given up, of
+    /// which the peer may not know yet, has time.
+    fn reuse_window(
+        &mut self,
+        mailbox: u32,
+        limit: u32,
+        group: Option<HashMap<u32, Descriptor>>,
+    ) -> Option<u16> {
+        let count = self.windows.len();
+        let from = self.reused_last + 1;
+        let at = (from..from + count).map(|at| at % count).find(|at| {
+            let window = &self.windows[*at];
+            *at < LOSSES && window.released && window.held == 0
+        })?;
+        self.reused_last = at;
+        self.windows[at] = Window {
+            mailbox,
+            limit,
+            held: 0,
+            held_inline: 0,
+            stopped: false,
+            released: false,
+            group,
+        };
+        u16::try_from(at).ok()
+    }
+
+    /// The peer is gone: what it held is ours again, or for another member of its group.
+    fn abandon_tokens(&mut self) {
+        let tokens = std::mem::take(&mut self.tokens);
+        for (token, (held, route)) in (0..)
+            .zip(tokens.held)
+            .filter_map(|(token, entry)| entry.map(|e| (token, e)))
+        {
+            let window = self.windows.get_mut(usize::from(route));
+            let sent = window.and_then(|window| window.group.as_mut()?.remove(&token));
+            match sent.and_then(|sent| Unhandled::new(route, sent, held)) {
+                Some(unhandled) => self.unhandled.push(unhandled),
+                None => self.redeemed.push(held),
+            }
+        }
     }
 
     /// One more message under way.

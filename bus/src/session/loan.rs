@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use super::{
     link::Parcel,
-    parcel::{Packing, buffer},
+    node::Node,
+    parcel::{Packing, buffer, with_memory},
 };
 use crate::{
+    error::SendError,
     message::{ArchiveError, Bulk, Mark, ShmRoot, archive_behind},
     shm::{
         ledger::LARGEST,
@@ -34,6 +36,31 @@ pub(crate) struct Source<'a> {
     pub(crate) pool: &'a Arc<Pool>,
     /// Largest message, in bytes.
     pub(crate) limit: usize,
+}
+
+/// Who asks for memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lender<'a> {
+    pub(crate) node: &'a Node,
+    /// What the message is for, for errors.
+    pub(crate) name: &'a str,
+    pub(crate) from: Source<'a>,
+}
+
+impl Lender<'_> {
+    /// As [`Lent::take`], once more with what any peer has released if need be.
+    pub(crate) fn lend<T: ShmRoot>(self, len: usize, mut warm: impl FnMut(usize)) -> Result<Lent, SendError> {
+        let take = |()| Lent::take::<T>(len, self.from, &mut warm).map_err(|why| ((), why));
+        with_memory(self.node, self.name, (), take).map_err(|((), error)| error)
+    }
+
+    /// As [`Lent::pack`], once more with what any peer has released if need be.
+    pub(crate) fn seal<T: ShmRoot>(self, lent: Lent, value: &T) -> Result<Sealed, (Lent, SendError)> {
+        let copied = || self.node.counters.loans_copied.add(1);
+        with_memory(self.node, self.name, lent, |lent| {
+            lent.pack(value, self.from, copied)
+        })
+    }
 }
 
 impl Lent {

@@ -107,8 +107,8 @@ impl Mailbox {
         {
             let oldest = queue.messages.pop_front();
             drop(queue);
-            if let Some((node, topic)) = oldest.as_ref().and_then(Delivery::published_by) {
-                subscription.overwritten(node, topic);
+            if let Some(publisher) = oldest.as_ref().and_then(Delivery::publisher) {
+                subscription.overwritten(publisher);
             }
         }
         None

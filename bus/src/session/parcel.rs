@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, sync::Arc};
 
-use super::link::Parcel;
+use super::{link::Parcel, node::Node};
 use crate::{
     error::{Bound, ResourceError, SendError},
     message::{ArchiveError, ShmRoot, archive_into},
@@ -68,6 +68,27 @@ pub(crate) fn buffer(pool: &Arc<Pool>, bytes: usize) -> Result<Buffer, Packing> 
         PoolError::TooLarge { left } => Packing::Beyond { bytes, left },
         PoolError::Kernel(error) => Packing::Kernel(error),
     })
+}
+
+/// Tries once more, with what any peer has released, if there was no memory. `state` comes back from a failure.
+pub(crate) fn with_memory<S, R>(
+    node: &Node,
+    name: &str,
+    mut state: S,
+    mut attempt: impl FnMut(S) -> Result<R, (S, Packing)>,
+) -> Result<R, (S, SendError)> {
+    let mut collected = false;
+    loop {
+        match attempt(state) {
+            Ok(done) => return Ok(done),
+            Err((back, Packing::Full)) if !collected => {
+                collected = true;
+                node.collect_all();
+                state = back;
+            }
+            Err((back, why)) => return Err((back, why.to(name))),
+        }
+    }
 }
 
 /// Archives `value`; `warm` is called with the size before memory is taken from the pool.

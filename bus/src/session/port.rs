@@ -21,11 +21,12 @@ use std::{
 
 use super::{
     asks::{Asks, Failure, Outcome, Ticket},
-    delivery::Delivery,
+    delivery::{Delivery, Sender},
     link::Link,
     mailbox::Mailbox,
     mailboxes::Mailboxes,
     spin::{BURST, Policy, Wait},
+    topics::subscription::Attachment,
 };
 use crate::{
     config::Spin,
@@ -69,8 +70,8 @@ pub(crate) struct Receiving {
     passed: u32,
     tell_every: u32,
     violated: bool,
-    /// The subscription and topic that the last topic message was for, and which are known.
-    attached: Option<(u32, u32)>,
+    /// The subscription that the last topic message was for, and whose it was.
+    publisher: Option<(u32, Arc<Attachment>)>,
 }
 
 impl Receiving {
@@ -83,7 +84,7 @@ impl Receiving {
             passed: 0,
             tell_every: ring_slots / 4,
             violated: false,
-            attached: None,
+            publisher: None,
         }
     }
 
@@ -240,6 +241,19 @@ impl Port {
     pub(crate) fn remove_mailbox(&self, id: u32) {
         let removed = self.with(|state| state.mailboxes.remove(id));
         drop(removed);
+    }
+
+    /// Moves on everything that has been sent so far, by whomever.
+    pub(crate) fn catch_up(&self) {
+        self.with(|state| {
+            // What a ring holds; a sender that goes on meanwhile is not waited for.
+            let slots = state.links.iter().map(|receiving| receiving.tell_every * 4).max();
+            for _ in 0..=slots.unwrap_or(0) / BATCH {
+                if self.drain(state) == 0 {
+                    break;
+                }
+            }
+        });
     }
 
     /// Lets the port's task look: something has happened that rings no bell.
@@ -536,23 +550,34 @@ impl Delivering<'_> {
             return Ok(false);
         }
         let mailbox = self.mailboxes.find(descriptor.mailbox())?;
-        if kind == SlotKind::Publish {
-            let topic = (descriptor.mailbox(), descriptor.topic());
-            if receiving.attached != Some(topic)
-                && let Some(mailbox) = mailbox
-            {
-                let subscription = mailbox.subscription.as_ref().ok_or(Violation::Direction)?;
-                // The frame that says what this topic is may still be on its way.
-                if !subscription.is_attached(link.session.peer.id, topic.1) {
-                    return Ok(false);
-                }
-                receiving.attached = Some(topic);
+        let sender = match (kind, mailbox) {
+            (SlotKind::Publish, Some(mailbox)) => {
+                let number = descriptor.mailbox();
+                let known = receiving.publisher.as_ref().filter(|(of, publisher)| {
+                    *of == number && publisher.source.topic_id == descriptor.topic()
+                });
+                let publisher = match known {
+                    Some((_, publisher)) => publisher.clone(),
+                    None => {
+                        let subscription = mailbox.subscription.as_ref().ok_or(Violation::Direction)?;
+                        let node = link.session.peer.id;
+                        // The frame that says what this topic is may still be on its way.
+                        let Some(publisher) = subscription.attachment(node, descriptor.topic()) else {
+                            return Ok(false);
+                        };
+                        receiving.publisher = Some((number, publisher.clone()));
+                        publisher
+                    }
+                };
+                Sender::Publisher(publisher)
             }
-        } else if mailbox.is_some_and(|mailbox| mailbox.subscription.is_some()) {
-            return Err(Violation::Direction);
-        }
+            (SlotKind::Publish, None) => Sender::Any,
+            (_, Some(mailbox)) if mailbox.subscription.is_some() => return Err(Violation::Direction),
+            (SlotKind::Ask, _) => Sender::Asker(link.clone()),
+            _ => Sender::Any,
+        };
         receiving.delivered += 1;
-        let delivery = Delivery::new(*descriptor, link, kind);
+        let delivery = Delivery::new(*descriptor, link.inbound.clone(), sender);
         let undelivered = match mailbox {
             Some(mailbox) => {
                 let (kind, kinds) = (descriptor.message(), mailbox.kinds.len());

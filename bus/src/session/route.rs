@@ -9,11 +9,11 @@ use tokio::time::timeout_at;
 
 use super::{
     link::{Link, NoSend, Parcel},
-    loan::{Lent, Sealed, Source},
+    loan::{Lender, Lent, Source},
     mailbox::Kind,
     node::Node,
     opening::OpenError,
-    parcel::{self, Packing},
+    parcel,
     peer::Session,
     port::Port,
     registry::Provider,
@@ -191,13 +191,11 @@ impl<T> Filled<T> {
 impl<T: ShmRoot> Content for Filled<T> {
     fn pack(&mut self, route: &Route) -> Result<Parcel, SendError> {
         let lent = self.lent.take().expect("packed once");
-        route
-            .seal(lent, &self.value)
-            .map(|sealed| sealed.parcel)
-            .map_err(|(lent, why)| {
-                self.lent = Some(lent);
-                why
-            })
+        let sealed = route.lender().seal(lent, &self.value);
+        sealed.map(|sealed| sealed.parcel).map_err(|(lent, why)| {
+            self.lent = Some(lent);
+            why
+        })
     }
 }
 
@@ -212,30 +210,10 @@ impl Route {
         )
     }
 
-    /// Tries once more, with what any peer has released, if there was no memory.
-    fn with_memory<S, R>(
-        &self,
-        mut state: S,
-        mut attempt: impl FnMut(S) -> Result<R, (S, Packing)>,
-    ) -> Result<R, (S, SendError)> {
-        let mut collected = false;
-        loop {
-            match attempt(state) {
-                Ok(done) => return Ok(done),
-                Err((back, Packing::Full)) if !collected => {
-                    collected = true;
-                    self.node.collect_all();
-                    state = back;
-                }
-                Err((back, why)) => return Err((back, why.to(&self.name))),
-            }
-        }
-    }
-
     /// Packs, after taking back what any peer has released if there was no memory.
     pub(crate) fn pack_or_collect<T: ShmRoot>(&self, value: &T) -> Result<Parcel, SendError> {
         let session = &self.link.session;
-        self.with_memory((), |()| {
+        parcel::with_memory(&self.node, &self.name, (), |()| {
             parcel::pack(value, &session.pool, session.message_limit, |bytes| {
                 self.link.warm(bytes)
             })
@@ -244,10 +222,15 @@ impl Route {
         .map_err(|((), error)| error)
     }
 
-    fn memory(&self) -> Source<'_> {
-        Source {
-            pool: &self.link.session.pool,
-            limit: self.link.session.message_limit,
+    fn lender(&self) -> Lender<'_> {
+        let session = &self.link.session;
+        Lender {
+            node: &self.node,
+            name: &self.name,
+            from: Source {
+                pool: &session.pool,
+                limit: session.message_limit,
+            },
         }
     }
 
@@ -256,15 +239,7 @@ impl Route {
         if self.link.is_lost() {
             return Err(self.refusal(NoSend::Lost));
         }
-        let lend =
-            |()| Lent::take::<T>(len, self.memory(), |bytes| self.link.warm(bytes)).map_err(|why| ((), why));
-        self.with_memory((), lend).map_err(|((), error)| error)
-    }
-
-    /// Archives `value` behind its payload.
-    pub(crate) fn seal<T: ShmRoot>(&self, lent: Lent, value: &T) -> Result<Sealed, (Lent, SendError)> {
-        let copied = || self.node.counters.loans_copied.add(1);
-        self.with_memory(lent, |lent| lent.pack(value, self.memory(), copied))
+        self.lender().lend::<T>(len, |bytes| self.link.warm(bytes))
     }
 
     /// Sends a loan now; if not, it comes back.
@@ -274,7 +249,7 @@ impl Route {
         lent: Lent,
         value: &T,
     ) -> Result<(), (Lent, SendError)> {
-        let sealed = self.seal(lent, value)?;
+        let sealed = self.lender().seal(lent, value)?;
         let descriptor = self.descriptor(SlotKind::Tell, message, 0);
         sealed
             .send(|parcel| self.link.send_request(descriptor, parcel))

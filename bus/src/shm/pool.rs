@@ -1,7 +1,7 @@
 //! Memory for outgoing messages: written by this process alone, read by its peers.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     ptr::NonNull,
     sync::{
         Arc, Mutex,
@@ -51,9 +51,35 @@ struct Books {
     /// Large buffers: number, segment, references.
     dedicated: HashMap<u32, (Arc<Segment>, u32)>,
     next_dedicated: u32,
+    /// Segments of large messages that were released, the one released last at the end: fresh memory costs the kernel
+    /// ten times what writing it does. At most `segment_bytes` of them.
+    kept: VecDeque<Arc<Segment>>,
+    kept_bytes: u64,
     /// Bytes of all segments.
     reserved: u64,
     used_dedicated: u64,
+}
+
+impl Books {
+    /// A kept segment for a large message, not much larger than that.
+    fn reuse(&mut self, bytes: usize) -> Option<Arc<Segment>> {
+        let fits = |segment: &Arc<Segment>| (bytes..=2 * bytes).contains(&segment.bytes());
+        let at = self.kept.iter().rposition(fits)?;
+        let segment = self.kept.remove(at)?;
+        self.kept_bytes -= segment.bytes() as u64;
+        self.reserved -= segment.bytes() as u64;
+        Some(segment)
+    }
+
+    /// Lets kept segments go, until `bytes` more can be reserved or there are none.
+    fn make_room(&mut self, bytes: u64, limit: u64) {
+        while bytes > limit.saturating_sub(self.reserved)
+            && let Some(segment) = self.kept.pop_front()
+        {
+            self.kept_bytes -= segment.bytes() as u64;
+            self.reserved -= segment.bytes() as u64;
+        }
+    }
 }
 
 /// A node's pool.
@@ -90,6 +116,8 @@ impl Pool {
                 segments: Vec::new(),
                 dedicated: HashMap::new(),
                 next_dedicated: 0,
+                kept: VecDeque::new(),
+                kept_bytes: 0,
                 reserved: 0,
                 used_dedicated: 0,
             }),
@@ -133,6 +161,7 @@ impl Pool {
     }
 
     fn grow(&self, books: &mut Books) -> Result<(), PoolError> {
+        books.make_room(self.segment_bytes, self.limit);
         let bytes = self.segment_bytes.min(self.limit.saturating_sub(books.reserved));
         let number = books.segments.len();
         if bytes < LARGEST as u64 || number == MAX_SEGMENTS {
@@ -154,11 +183,17 @@ impl Pool {
         if bytes as u64 > left {
             return Err(PoolError::TooLarge { left });
         }
-        if bytes as u64 > self.limit.saturating_sub(books.reserved) {
-            return Err(PoolError::Full);
-        }
-        let segment = Segment::create("shmbus-large", bytes).map_err(PoolError::Kernel)?;
-        let first = segment.at(0);
+        let segment = match books.reuse(bytes) {
+            Some(segment) => segment,
+            None => {
+                books.make_room(bytes as u64, self.limit);
+                if bytes as u64 > self.limit.saturating_sub(books.reserved) {
+                    return Err(PoolError::Full);
+                }
+                Segment::create("shmbus-large", bytes).map_err(PoolError::Kernel)?
+            }
+        };
+        let (first, bytes) = (segment.at(0), segment.bytes());
         let number = loop {
             let number = books.next_dedicated | DEDICATED;
             books.next_dedicated = books.next_dedicated.wrapping_add(1) & !DEDICATED;
@@ -219,9 +254,15 @@ impl Pool {
                     if *refs == 0
                         && let Some((segment, _)) = books.dedicated.remove(&number)
                     {
-                        books.reserved -= segment.bytes() as u64;
-                        books.used_dedicated -= segment.bytes() as u64;
-                        dropped.push(segment);
+                        let bytes = segment.bytes() as u64;
+                        books.used_dedicated -= bytes;
+                        if books.kept_bytes + bytes <= self.segment_bytes {
+                            books.kept_bytes += bytes;
+                            books.kept.push_back(segment);
+                        } else {
+                            books.reserved -= bytes;
+                            dropped.push(segment);
+                        }
                     }
                 }
             }
@@ -333,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_large_buffer_has_its_own_segment_that_goes_with_it() {
-        let pool = Pool::new(8 << 20, 64 << 20);
+        let pool = Pool::new(4 << 20, 64 << 20);
         let mut large = pool.take((4 << 20) + 1).unwrap();
         assert!(large.segment() & DEDICATED != 0);
         large.bytes_mut().fill(7);
@@ -353,8 +394,31 @@ mod tests {
         drop(pool.take(1).unwrap());
         assert!(matches!(
             pool.take(left),
-            Err(PoolError::TooLarge { left: 0x380_0000 })
+            Err(PoolError::TooLarge { left: 0x3c0_0000 })
         ));
+    }
+
+    #[test]
+    fn segments_of_large_messages_are_kept_for_the_next_as_far_as_one_of_the_pools_goes() {
+        let pool = Pool::new(16 << 20, 32 << 20);
+        let take = |bytes| pool.take(bytes).unwrap();
+        let (a, b, c) = (take(5 << 20), take(6 << 20), take(7 << 20));
+        let (first, segment) = (b.first, b.segment);
+        drop((a, b, c));
+        // The third is beyond what is kept.
+        assert_eq!(pool.usage(), (0, 0, 11 << 20));
+        // The one released last that fits, and by another number.
+        let again = take(5 << 20);
+        assert!(again.first == first && again.segment != segment && again.bytes == 6 << 20);
+        assert_eq!(pool.usage(), (1, 6 << 20, 11 << 20));
+        drop(again);
+        // It gives way to whatever else needs memory.
+        drop((take(5 << 20), take(26 << 20)));
+        assert_eq!(pool.usage(), (0, 0, 6 << 20));
+        let _small = take(1);
+        assert_eq!(pool.usage(), (1, 64, 22 << 20));
+        let _more: Vec<_> = (0..7).map(|_| take(4 << 20)).collect();
+        assert_eq!(pool.usage().2, 32 << 20);
     }
 
     #[test]

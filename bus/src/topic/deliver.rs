@@ -73,7 +73,7 @@ where
             // For another member of the group, if there is one.
             return delivery.refuse();
         }
-        if let Some(message) = open::<M>(&mailbox, delivery, node.config.trust) {
+        if let Some(message) = open::<M>(delivery, node.config.trust) {
             addr.do_send(message);
         }
         // Gives way now and then; what waits in the actor's mailbox is bounded by the depth.

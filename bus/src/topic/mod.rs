@@ -1,9 +1,11 @@
 //! Topics: publishing to whoever subscribes, in whatever processes.
 
 mod deliver;
+mod loan;
 mod publisher;
 mod subscriber;
 
 pub use deliver::{DeliverTo, Delivered};
+pub use loan::{OpenTopicLoan, PublishLoan, TopicLoan};
 pub use publisher::{OpenPublisher, Publish, Publisher, TopicStats};
 pub use subscriber::{Lost, OpenSubscriber, Subscriber, WhenFull};

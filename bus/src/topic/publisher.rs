@@ -88,15 +88,15 @@ impl<M: ShmMessage> IntoFuture for OpenPublisher<M> {
 /// # Ok(()) }
 /// ```
 pub struct Publisher<M> {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
     message: PhantomData<fn() -> M>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    topic: Arc<Topic>,
+pub(super) struct Inner {
+    pub(super) topic: Arc<Topic>,
     /// The bus stays joined as long as somebody publishes.
-    node: Arc<Node>,
+    pub(super) node: Arc<Node>,
 }
 
 impl Drop for Inner {
@@ -175,7 +175,7 @@ impl<M: ShmMessage> Publisher<M> {
         if !self.is_wanted()? {
             return Ok(());
         }
-        self.attempt(message, &mut None)
+        self.attempt(&mut None, || self.pack(message))
     }
 
     /// Publishes as soon as every subscriber that is to be waited for has room.
@@ -190,7 +190,7 @@ impl<M: ShmMessage> Publisher<M> {
         }
     }
 
-    fn is_wanted(&self) -> Result<bool, SendError> {
+    pub(super) fn is_wanted(&self) -> Result<bool, SendError> {
         let Inner { topic, node } = &*self.inner;
         if node.is_closed() || topic.is_closed() {
             return Err(SendError::Closed {
@@ -204,24 +204,24 @@ impl<M: ShmMessage> Publisher<M> {
         let Inner { topic, node } = &*self.inner;
         let inline = if topic.has_groups() { 0 } else { TOPIC_INLINE_BYTES };
         let limit = node.config.message_bytes;
-        let packed = parcel::pack_with(message, &node.pool, limit, inline, |_| {});
-        packed.map_err(|why| why.to(&topic.info.name))
+        let pack = |()| {
+            parcel::pack_with(message, &node.pool, limit, inline, |bytes| topic.warm(bytes))
+                .map_err(|why| ((), why))
+        };
+        parcel::with_memory(node, &topic.info.name, (), pack).map_err(|((), error)| error)
     }
 
-    fn attempt(&self, message: &M, kept: &mut Option<Parcel>) -> Result<(), SendError> {
-        let Inner { topic, node } = &*self.inner;
+    /// Publishes what is kept or, if nothing is, what `pack` makes; that is kept if there is no room.
+    fn attempt(
+        &self,
+        kept: &mut Option<Parcel>,
+        mut pack: impl FnMut() -> Result<Parcel, SendError>,
+    ) -> Result<(), SendError> {
+        let Inner { topic, .. } = &*self.inner;
         loop {
             let parcel = match kept.take() {
                 Some(parcel) => parcel,
-                None => match self.pack(message) {
-                    Err(SendError::Full {
-                        bound: Bound::Pool, ..
-                    }) => {
-                        node.collect_all();
-                        self.pack(message)?
-                    }
-                    packed => packed?,
-                },
+                None => pack()?,
             };
             match topic.publish(parcel) {
                 Ok(()) => return Ok(()),
@@ -237,30 +237,21 @@ impl<M: ShmMessage> Publisher<M> {
             }
         }
     }
-}
-
-/// The future of [`Publisher::publish_wait`]. Dropped before it is done, nothing was published.
-#[must_use = "futures do nothing unless awaited"]
-#[derive(Debug)]
-pub struct Publish<'a, M> {
-    publisher: &'a Publisher<M>,
-    message: &'a M,
-    parcel: Option<Parcel>,
-}
-
-impl<M: ShmMessage> Future for Publish<'_, M> {
-    type Output = Result<(), SendError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
+    /// One poll of a future that publishes as soon as there is room.
+    pub(super) fn poll_attempt(
+        &self,
+        cx: &mut Context<'_>,
+        kept: &mut Option<Parcel>,
+        mut pack: impl FnMut() -> Result<Parcel, SendError>,
+    ) -> Poll<Result<(), SendError>> {
         let turn = std::task::ready!(tokio::task::coop::poll_proceed(cx));
-        if this.parcel.is_none() && !this.publisher.is_wanted()? {
+        if kept.is_none() && !self.is_wanted()? {
             turn.made_progress();
             return Poll::Ready(Ok(()));
         }
-        let Inner { topic, node } = &*this.publisher.inner;
+        let Inner { topic, node } = &*self.inner;
         for registered in [false, true] {
-            match this.publisher.attempt(this.message, &mut this.parcel) {
+            match self.attempt(kept, &mut pack) {
                 Err(SendError::Full { .. }) if node.is_closed() || topic.is_closed() => {
                     return Poll::Ready(Err(SendError::Closed {
                         name: topic.info.name.clone(),
@@ -280,5 +271,27 @@ impl<M: ShmMessage> Future for Publish<'_, M> {
             }
         }
         Poll::Pending
+    }
+}
+
+/// The future of [`Publisher::publish_wait`]. Dropped before it is done, nothing was published.
+#[must_use = "futures do nothing unless awaited"]
+#[derive(Debug)]
+pub struct Publish<'a, M> {
+    publisher: &'a Publisher<M>,
+    message: &'a M,
+    parcel: Option<Parcel>,
+}
+
+impl<M: ShmMessage> Future for Publish<'_, M> {
+    type Output = Result<(), SendError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self {
+            publisher,
+            message,
+            parcel,
+        } = self.get_mut();
+        publisher.poll_attempt(cx, parcel, || publisher.pack(message))
     }
 }

@@ -110,24 +110,16 @@ impl Wish {
 }
 
 /// Opens a message that came by a topic. `None`: it was not valid, and its session is closed.
-pub(crate) fn open<M: ShmMessage>(
-    mailbox: &Mailbox,
-    delivery: Delivery,
-    trust: Trust,
-) -> Option<Received<M>> {
-    let (node, topic) = delivery.published_by()?;
+pub(crate) fn open<M: ShmMessage>(delivery: Delivery, trust: Trust) -> Option<Received<M>> {
+    let source = delivery.publisher()?.source.clone();
     let (sequence, time_ns, redelivered) = delivery.published();
-    let source = mailbox.subscription.as_ref()?.source(node, topic);
     let (message, _) = delivery.open::<M>(trust)?;
-    Some(match source {
-        Some(source) => message.with_origin(Origin {
-            source,
-            sequence,
-            time_ns,
-            redelivered,
-        }),
-        None => message,
-    })
+    Some(message.with_origin(Origin {
+        source,
+        sequence,
+        time_ns,
+        redelivered,
+    }))
 }
 
 /// Subscribes; see [`Bus::subscriber`](crate::Bus::subscriber).
@@ -286,7 +278,7 @@ impl<M: ShmMessage> Subscriber<M> {
         let mailbox = &self.mailbox;
         loop {
             let delivery = mailbox.port.help_once(|| mailbox.pop())?;
-            if let Some(message) = open(mailbox, delivery, self.node.config.trust) {
+            if let Some(message) = open(delivery, self.node.config.trust) {
                 return Some(message);
             }
         }
@@ -320,7 +312,7 @@ impl<M: ShmMessage> Subscriber<M> {
                     }
                 }
             };
-            if let Some(message) = open(mailbox, delivery, self.node.config.trust) {
+            if let Some(message) = open(delivery, self.node.config.trust) {
                 turn.made_progress();
                 return Poll::Ready(Some(message));
             }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use actix::prelude::*;
 use bytes::Bytes;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt};
 use shmbus::{
     error::{AskError, Bound, SendError},
     prelude::*,
@@ -121,6 +121,25 @@ pub fn sink(mut stage: Stage) {
                 "shared" => stage.say(shared_memory()),
                 other => panic!("unknown command {other}"),
             }
+        }
+    });
+}
+
+/// Role: `node depth`; subscribes `frames`, and says what it got each time the test says `next`.
+pub fn watcher(mut stage: Stage) {
+    system(async move {
+        let bus = stage.config(stage.arg(0)).join().await.expect("join");
+        let depth = stage.number(1) as u32;
+        let frames = bus
+            .subscriber::<Frame>("frames")
+            .depth(depth)
+            .when_full(WhenFull::Wait);
+        let mut frames = frames.await.expect("subscribe");
+        stage.say("ready");
+        loop {
+            stage.hear().await;
+            let frame = frames.next().await.expect("a frame");
+            stage.say(digest(frame.seq.to_native(), &frame.data).sum);
         }
     });
 }
@@ -507,5 +526,66 @@ fn large_replies_are_freed_too() {
         while left > 0 {
             left = soon("it comes back", server.stat("pool_used_bytes")).await;
         }
+    });
+}
+
+#[test]
+fn a_topics_payload_is_in_one_buffer_for_all() {
+    let place = Place::new();
+    system(async {
+        let bus = place.config("publisher").join().await.unwrap();
+        let frames = bus.publisher::<Frame>("frames").await.unwrap();
+        let make = |data| Frame {
+            seq: 0,
+            data,
+            note: String::new(),
+        };
+        // Nobody wants it.
+        frames.try_loan(100).unwrap().try_send(make).unwrap();
+        assert_eq!((bus.stats().pool_buffers, frames.stats().published), (0, 1));
+
+        let mut watchers = Vec::new();
+        for node in ["one", "two"] {
+            let mut watcher = place.spawn("loans::watcher", &[node, "2"]);
+            watcher.expect("ready").await;
+            watchers.push(watcher);
+        }
+        eventually("both are there", || frames.stats().subscribers == 2).await;
+        for len in [0, 100, 1 << 20, 5 << 20] {
+            let payload = bytes(len as u64, len);
+            for n in 1..3 {
+                let mut loan = frames.loan(len).await.unwrap();
+                loan.copy_from_slice(&payload);
+                loan.send(make).await.unwrap();
+                assert_eq!(bus.stats().pool_buffers, n, "one for both");
+            }
+            // Their depth is used up: the loan comes back, or waits.
+            let mut loan = frames.try_loan(len).unwrap();
+            loan.copy_from_slice(&payload);
+            let unsent = loan.try_send(make).unwrap_err();
+            assert!(matches!(
+                unsent.error,
+                SendError::Full {
+                    bound: Bound::Window,
+                    ..
+                }
+            ));
+            assert_eq!(unsent.loan[..], payload[..]);
+            let mut sending = std::pin::pin!(unsent.loan.send(make));
+            assert!((&mut sending).now_or_never().is_none());
+            let sum = digest(0, &payload).sum.to_string();
+            for watcher in &mut watchers {
+                watcher.expect_after("next", &sum).await;
+            }
+            soon("there is room", sending).await.unwrap();
+            for watcher in &mut watchers {
+                watcher.expect_after("next", &sum).await;
+                watcher.expect_after("next", &sum).await;
+            }
+            settled(&bus).await;
+        }
+        let abandoned = frames.loan(10).await.unwrap();
+        drop(abandoned.send(make));
+        assert_eq!(bus.stats().pool_buffers, 0);
     });
 }

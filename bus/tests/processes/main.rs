@@ -28,6 +28,7 @@ roles![
     discovery::other_types,
     limits::narrow,
     loans::sink,
+    loans::watcher,
     responses::answers,
     service::service,
     shapes::echo,

@@ -3,29 +3,47 @@
 use std::{pin::pin, time::Instant};
 
 use actix::prelude::*;
-use shmbus::prelude::*;
+use shmbus::{Delivered, Origin, prelude::*};
+
+use shmbus_examples::stop;
 
 use crate::{
     Failure,
     args::{Options, Role},
-    messages::{CpuTimes, Finished, Load, Memory, Processes, Snapshot, System, View},
+    messages::{Cpu, CpuTimes, Finished, Load, Memory, MemoryUse, Processes, Snapshot, View, topic},
     node,
     processes::{ProcessTable, Seen},
-    rates::Window,
-    stop,
-    tally::Tally,
+    rates::Cpus,
+    tally::{Stream, Tally},
 };
 
 /// Serves until told to end.
 pub async fn run(options: &Options) -> Result<(), Failure> {
-    let stop = pin!(stop::requested(options, 0)?);
+    let stop = pin!(stop::requested(
+        options.launched_by,
+        options.seconds.unwrap_or(0)
+    )?);
     let bus = node::join(options, Role::Analyst).await?;
-    bus.bind(node::ANALYST, Analyst::default())
-        .handles::<System>()
-        .handles::<Processes>()
-        .handles::<Finished>()
+    let bound = bus
+        .bind(node::ANALYST, Analyst::default())
         .handles::<Snapshot>()
         .start()
+        .await?;
+    // The samples come to the same actor, by the same kind of handler, whoever publishes them. By default a subscription
+    // that is full loses the newest message: the sampler never waits for an analyst, however slow.
+    let addr = bound.addr();
+    let subscriptions = vec![
+        bus.subscribe(topic::CPU, addr.clone()).start::<Cpu>().await?,
+        bus.subscribe(topic::MEMORY, addr.clone())
+            .start::<MemoryUse>()
+            .await?,
+        bus.subscribe(topic::PROCESSES, addr.clone())
+            .start::<Processes>()
+            .await?,
+    ];
+    addr.send(Subscribed(subscriptions)).await?;
+    bus.subscribe(topic::FINISHED, addr.clone())
+        .start::<Finished>()
         .await?;
     node::say(
         options,
@@ -39,7 +57,8 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
 
 #[derive(Default)]
 struct Analyst {
-    cpus: Vec<Window<CpuTimes>>,
+    subscriptions: Vec<Delivered>,
+    cpus: Cpus,
     memory: Memory,
     load: Load,
     processes: ProcessTable,
@@ -52,40 +71,38 @@ impl Actor for Analyst {
 }
 
 impl Analyst {
-    /// Counts a message of the sampler. Another run has another clock, so its rates begin anew.
-    fn count(&mut self, run: u64, number: u64) {
+    /// Counts a message of the sampler. True if it begins a run: another run has another clock, so rates begin anew.
+    fn count(&mut self, stream: Stream, run: u64, origin: Option<&Origin>) -> bool {
         self.last = Some(Instant::now());
-        if self.tally.received(run, number) {
-            self.cpus.clear();
-            self.processes = ProcessTable::default();
-        }
+        origin.is_some_and(|origin| self.tally.received(stream, run, origin.sequence()))
+    }
+}
+
+/// From this process, by actix alone: these subscriptions know what they lost.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Subscribed(Vec<Delivered>);
+
+impl Handler<Subscribed> for Analyst {
+    type Result = ();
+
+    fn handle(&mut self, Subscribed(subscriptions): Subscribed, _: &mut Context<Self>) {
+        self.subscriptions = subscriptions;
     }
 }
 
 // The handlers read the messages where they lie in shared memory. Numbers in there have a fixed byte order, hence
 // `to_native`; strings and vectors are used as they are, nothing is decoded into a message first.
 
-impl Handler<Received<System>> for Analyst {
+impl Handler<Received<Cpu>> for Analyst {
     type Result = ();
 
-    fn handle(&mut self, msg: Received<System>, _: &mut Context<Self>) {
-        self.count(msg.run.to_native(), msg.number.to_native());
-        self.cpus.resize_with(msg.cpus.len(), Window::default);
-        for (window, cpu) in self.cpus.iter_mut().zip(msg.cpus.iter()) {
-            let times = CpuTimes {
-                user: cpu.user.to_native(),
-                system: cpu.system.to_native(),
-                steal: cpu.steal.to_native(),
-                idle: cpu.idle.to_native(),
-            };
-            window.push(msg.at_us.to_native(), times);
+    fn handle(&mut self, msg: Received<Cpu>, _: &mut Context<Self>) {
+        if self.count(Stream::Cpu, msg.run.to_native(), msg.origin()) {
+            self.cpus = Cpus::default();
         }
-        self.memory = Memory {
-            total: msg.memory.total.to_native(),
-            available: msg.memory.available.to_native(),
-            swap_total: msg.memory.swap_total.to_native(),
-            swap_free: msg.memory.swap_free.to_native(),
-        };
+        self.cpus
+            .push(msg.at_us.to_native(), msg.cpus.iter().map(CpuTimes::from));
         self.load = Load {
             one: msg.load.one.to_native(),
             five: msg.load.five.to_native(),
@@ -94,11 +111,27 @@ impl Handler<Received<System>> for Analyst {
     }
 }
 
+impl Handler<Received<MemoryUse>> for Analyst {
+    type Result = ();
+
+    fn handle(&mut self, msg: Received<MemoryUse>, _: &mut Context<Self>) {
+        self.count(Stream::Memory, msg.run.to_native(), msg.origin());
+        self.memory = Memory {
+            total: msg.memory.total.to_native(),
+            available: msg.memory.available.to_native(),
+            swap_total: msg.memory.swap_total.to_native(),
+            swap_free: msg.memory.swap_free.to_native(),
+        };
+    }
+}
+
 impl Handler<Received<Processes>> for Analyst {
     type Result = ();
 
     fn handle(&mut self, msg: Received<Processes>, _: &mut Context<Self>) {
-        self.count(msg.run.to_native(), msg.number.to_native());
+        if self.count(Stream::Processes, msg.run.to_native(), msg.origin()) {
+            self.processes = ProcessTable::default();
+        }
         let list = msg.processes.iter().map(|process| Seen {
             pid: process.pid.to_native(),
             started: process.started.to_native(),
@@ -115,7 +148,8 @@ impl Handler<Received<Finished>> for Analyst {
     type Result = ();
 
     fn handle(&mut self, msg: Received<Finished>, _: &mut Context<Self>) {
-        self.tally.finished(msg.run.to_native(), msg.sent.to_native());
+        let published = [&msg.cpu, &msg.memory, &msg.processes].map(|count| count.to_native());
+        self.tally.finished(msg.run.to_native(), published);
     }
 }
 
@@ -123,14 +157,15 @@ impl Handler<Received<Snapshot>> for Analyst {
     type Result = MessageResult<Received<Snapshot>>;
 
     fn handle(&mut self, msg: Received<Snapshot>, _: &mut Context<Self>) -> Self::Result {
+        let lost = self.subscriptions.iter().map(Delivered::lost).sum();
         MessageResult(View {
-            cpus: self.cpus.iter().map(Window::share).collect(),
+            cpus: self.cpus.shares(),
             memory: self.memory,
             load: self.load,
             busiest: self.processes.busiest(msg.top.to_native() as usize).to_vec(),
             processes: self.processes.len() as u32,
             silent_ms: self.last.map(|last| last.elapsed().as_millis() as u64),
-            totals: self.tally.totals(),
+            totals: self.tally.totals(lost),
         })
     }
 }

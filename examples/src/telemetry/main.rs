@@ -1,12 +1,14 @@
 //! A live view of this machine, made by three processes that share one bus:
 //!
 //! ```text
-//!  sampler ── tell: System, Processes ──> analyst <── ask: Snapshot ── viewer
-//!  reads /proc                            keeps rates   reply: View    draws
+//!  sampler ── publish: telemetry.cpu, .memory, .processes ──> analyst <── ask: Snapshot ── viewer
+//!  reads /proc     │                                          keeps rates   reply: View    draws
+//!                  └─────────── telemetry.cpu ────────────────────────────────────────────> ^
 //! ```
 //!
 //! `telemetry` starts all three for ten seconds. `telemetry sampler`, `telemetry analyst` and `telemetry viewer`
-//! start one each, in any order; each can be restarted while the others run.
+//! start one each, in any order; each can be restarted while the others run. There may be any
+//! number of viewers; one that comes later gets the last state at once, because the topics keep one message.
 //!
 //! The messages are in `messages`, the three roles in `sampler`, `analyst` and `viewer`, and how they are started
 //! and ended together in `supervise`. The other modules know nothing of the bus.
@@ -22,11 +24,9 @@ mod processes;
 mod rates;
 mod sampler;
 mod screen;
-mod stop;
 mod supervise;
 mod table;
 mod tally;
-mod text;
 mod viewer;
 
 use std::process::ExitCode;

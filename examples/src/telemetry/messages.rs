@@ -1,37 +1,54 @@
 //! What the three processes say to each other.
 //!
-//! The sampler's messages carry the number of the *run* they belong to and their place in it, counted from 0, so
-//! that the analyst can tell a lost message (a gap) from a new beginning (another run).
+//! What the sampler reads it publishes, one topic per kind, for whoever wants it. Its messages carry the number of the
+//! *run* they belong to. Their place in it, counted from 0, they need not carry: every message of a topic knows its
+//! [sequence number](shmbus::Origin::sequence). So a subscriber can tell a lost message (a gap) from a new beginning
+//! (another run).
 
 use shmbus::prelude::*;
 
-/// Sampler to analyst: the machine as a whole.
+/// The topics of the sampler.
+pub mod topic {
+    pub const CPU: &str = "telemetry.cpu";
+    pub const MEMORY: &str = "telemetry.memory";
+    pub const PROCESSES: &str = "telemetry.processes";
+    pub const FINISHED: &str = "telemetry.finished";
+}
+
+/// On [`topic::CPU`]: time spent, and how many wanted to.
 #[derive(Debug, ShmMessage)]
-pub struct System {
+pub struct Cpu {
     pub run: u64,
-    pub number: u64,
     /// When it was sampled, in microseconds since the sampler began.
     pub at_us: u64,
     pub cpus: Vec<CpuTimes>,
-    pub memory: Memory,
     pub load: Load,
 }
 
-/// Sampler to analyst: every process.
+/// On [`topic::MEMORY`]: memory in use.
+#[derive(Debug, ShmMessage)]
+pub struct MemoryUse {
+    pub run: u64,
+    pub memory: Memory,
+}
+
+/// On [`topic::PROCESSES`]: every process.
 #[derive(Debug, ShmMessage)]
 pub struct Processes {
     pub run: u64,
-    pub number: u64,
     /// When they were sampled, in microseconds since the sampler began.
     pub at_us: u64,
     pub processes: Vec<Process>,
 }
 
-/// Sampler to analyst: a run is over, and had this many messages.
+/// On [`topic::FINISHED`]: a run is over, and had this many messages on each topic. Messages of one topic keep their
+/// order; between topics there is none, so this may arrive before the last of the others.
 #[derive(Debug, ShmMessage)]
 pub struct Finished {
     pub run: u64,
-    pub sent: u64,
+    pub cpu: u64,
+    pub memory: u64,
+    pub processes: u64,
 }
 
 /// Viewer to analyst: what do you know?
@@ -64,6 +81,17 @@ pub struct CpuTimes {
     /// Taken by the hypervisor for others.
     pub steal: u64,
     pub idle: u64,
+}
+
+impl From<&ArchivedCpuTimes> for CpuTimes {
+    fn from(times: &ArchivedCpuTimes) -> Self {
+        Self {
+            user: times.user.to_native(),
+            system: times.system.to_native(),
+            steal: times.steal.to_native(),
+            idle: times.idle.to_native(),
+        }
+    }
 }
 
 /// In bytes.
@@ -118,13 +146,16 @@ pub struct Busy {
     pub rss: u64,
 }
 
-/// What came of the sampler's messages, over all runs.
+/// What came of the sampler's messages, on all three topics and over all runs, since the analyst began.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, ShmType)]
 pub struct Totals {
     pub runs: u32,
+    /// By their sequence numbers.
     pub sent: u64,
+    /// By counting.
     pub received: u64,
+    /// By what the subscriptions say that they lost.
     pub lost: u64,
-    /// The sampler said that its last run is over: no more messages are on their way.
+    /// The sampler's last run is over, and the three numbers add up: no more messages are on their way.
     pub finished: bool,
 }

@@ -2,10 +2,9 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use crate::{
-    model::{Link, Model},
-    text,
-};
+use shmbus_examples::text;
+
+use crate::model::{Link, Model};
 
 const BAR: usize = 30;
 
@@ -31,7 +30,7 @@ impl Display for Plain<'_> {
 fn machine(f: &mut Formatter<'_>, model: &Model) -> fmt::Result {
     let view = &model.view;
     writeln!(f)?;
-    for (number, cpu) in view.cpus.iter().enumerate() {
+    for (number, cpu) in model.cpus().iter().enumerate() {
         let full = ((cpu.busy() / 100.0 * BAR as f32).round() as usize).min(BAR);
         let bar = "#".repeat(full);
         writeln!(
@@ -103,6 +102,15 @@ fn totals(f: &mut Formatter<'_>, model: &Model) -> fmt::Result {
         "\nmessages    sent {}, received {}, lost {}{runs}{note}",
         totals.sent, totals.received, totals.lost
     )?;
+    let bars = &model.bars;
+    if let Some(first) = bars.first {
+        let first = text::nanos(first.as_nanos() as u64);
+        writeln!(
+            f,
+            "cpu samples received {}, lost {}, the first after {first}",
+            bars.received, bars.lost
+        )?;
+    }
     writeln!(
         f,
         "asks        answered {}, failed {}",

@@ -2,10 +2,9 @@
 
 use procfs::{Current, CurrentSI, KernelStats, LoadAverage, Meminfo, ProcResult, process};
 
-use crate::{
-    messages::{CpuTimes, Load, Memory, Process},
-    text,
-};
+use shmbus_examples::text;
+
+use crate::messages::{CpuTimes, Load, Memory, Process};
 
 /// Time spent, per CPU.
 pub fn cpus() -> ProcResult<Vec<CpuTimes>> {

@@ -56,6 +56,30 @@ impl Window<CpuTimes> {
     }
 }
 
+/// All CPUs.
+#[derive(Debug, Default)]
+pub struct Cpus(Vec<Window<CpuTimes>>);
+
+impl Cpus {
+    /// Adds a sample taken at `at_us`.
+    pub fn push(&mut self, at_us: u64, cpus: impl ExactSizeIterator<Item = CpuTimes>) {
+        self.0.resize_with(cpus.len(), Window::default);
+        for (window, times) in self.0.iter_mut().zip(cpus) {
+            window.push(at_us, times);
+        }
+    }
+
+    /// How busy they are; all 0 while there is a single sample.
+    pub fn shares(&self) -> Vec<CpuShare> {
+        self.0.iter().map(Window::share).collect()
+    }
+
+    /// Whether there are two samples to compare.
+    pub fn is_known(&self) -> bool {
+        self.0.iter().any(|window| window.ends().is_some())
+    }
+}
+
 impl Window<u64> {
     /// For CPU time in milliseconds: percent of one CPU.
     pub fn percent(&self) -> f32 {

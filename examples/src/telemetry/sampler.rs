@@ -7,166 +7,110 @@ use std::{
 };
 
 use procfs::ProcError;
-use shmbus::{
-    error::{LookupError, SendError},
-    prelude::*,
-};
+use shmbus::{error::SendError, prelude::*};
+use shmbus_examples::stop;
 use tokio::{
     select,
-    time::{Interval, MissedTickBehavior, interval, timeout},
+    time::{Interval, MissedTickBehavior, interval},
 };
 
 use crate::{
     Failure,
     args::{Options, Role},
-    messages::{Finished, Processes, System},
-    node, probe, stop,
+    messages::{Cpu, Finished, MemoryUse, Processes, topic},
+    node, probe,
 };
-
-/// One address for everything the analyst is told, so that all of it arrives in the order it was sent.
-type Analyst = Address<(System, Processes, Finished)>;
-
-/// How long the last message may take if the analyst is busy.
-const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Samples until told to end.
 pub async fn run(options: &Options) -> Result<(), Failure> {
-    let mut stop = pin!(stop::requested(options, 0)?);
+    let mut stop = pin!(stop::requested(
+        options.launched_by,
+        options.seconds.unwrap_or(0)
+    )?);
     let bus = node::join(options, Role::Sampler).await?;
-    let mut sampler = Sampler::new(options);
-    // Ending can interrupt `work` wherever it waits: a message is counted only once it was sent.
-    let done = select! {
-        () = &mut stop => Ok(()),
-        Err(error) = sampler.work(&bus) => Err(error),
-    };
-    if let Some(analyst) = sampler.analyst.take() {
-        let last = Finished {
-            run: sampler.run,
-            sent: sampler.sent,
-        };
-        match timeout(FAREWELL, analyst.tell(&last)).await {
-            Ok(Ok(())) => (),
-            Ok(Err(error)) => eprintln!("sampler: the analyst was not told of the end: {error}"),
-            Err(_) => eprintln!("sampler: the analyst was not told of the end: it is too busy"),
-        }
-    }
-    bus.leave().await;
+    let mut sampler = Sampler::new(options, &bus).await?;
     node::say(
         options,
         Role::Sampler,
-        format_args!("sent {} messages", sampler.earlier + sampler.sent),
+        format_args!("publishing on bus `{}`", options.bus_name()),
     );
+    let done = select! {
+        () = &mut stop => Ok(()),
+        Err(error) = sampler.work() => Err(error),
+    };
+    let sent = sampler.finish()?;
+    bus.leave().await;
+    node::say(options, Role::Sampler, format_args!("sent {sent} messages"));
     done
 }
 
-struct Sampler<'a> {
-    options: &'a Options,
+/// Publishes to whoever listens. It knows nobody, and waits for nobody: if there is no subscriber, a message is
+/// kept as the topic's history until the next one takes its place, and that is all.
+struct Sampler {
     began: Instant,
-    system: Interval,
-    processes: Interval,
-    /// Whom the current run is told, while there is one.
-    analyst: Option<Analyst>,
     run: u64,
-    /// Messages sent in this run, and in all runs before it.
-    sent: u64,
-    earlier: u64,
+    system: Interval,
+    process_list: Interval,
+    cpu: Publisher<Cpu>,
+    memory: Publisher<MemoryUse>,
+    processes: Publisher<Processes>,
+    finished: Publisher<Finished>,
 }
 
-/// Why sampling stopped.
-#[derive(Debug, thiserror::Error)]
-enum Trouble {
-    #[error(transparent)]
-    Send(#[from] SendError),
-    #[error("cannot read /proc: {0}")]
-    Proc(#[from] ProcError),
-    #[error("cannot read /proc: {0}")]
-    Task(#[from] tokio::task::JoinError),
-}
-
-impl<'a> Sampler<'a> {
-    fn new(options: &'a Options) -> Self {
-        Self {
-            options,
+impl Sampler {
+    async fn new(options: &Options, bus: &Bus) -> Result<Self, Failure> {
+        // With a history of one, an analyst or a viewer that comes later gets the last state at once, not only when
+        // the next sample is due.
+        Ok(Self {
             began: Instant::now(),
+            run: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |time| time.as_nanos() as u64),
             system: every(options.rate),
-            processes: every(options.process_rate),
-            analyst: None,
-            run: 0,
-            sent: 0,
-            earlier: 0,
-        }
+            process_list: every(options.process_rate),
+            cpu: bus.publisher(topic::CPU).history(1).await?,
+            memory: bus.publisher(topic::MEMORY).history(1).await?,
+            processes: bus.publisher(topic::PROCESSES).history(1).await?,
+            finished: bus.publisher(topic::FINISHED).await?,
+        })
     }
 
-    /// Finds the analyst, samples for it until it is lost, finds it again, and so on.
-    async fn work(&mut self, bus: &Bus) -> Result<Infallible, Failure> {
-        loop {
-            node::say(self.options, Role::Sampler, "looking for the analyst");
-            let analyst = find(bus).await?;
-            node::say(self.options, Role::Sampler, "found the analyst");
-            let Err(trouble) = self.sample_for(&analyst).await;
-            match trouble {
-                Trouble::Send(error) if node::is_gone(&error) => {
-                    self.analyst = None;
-                    eprintln!("sampler: {error}; looking for another analyst");
-                }
-                other => return Err(other.into()),
-            }
-        }
-    }
-
-    /// One run. If the analyst only lost the connection, it must know how many messages the run before had. If
-    /// it is another one, it has never heard of that run, and must not take the numbers it missed for losses.
-    async fn sample_for(&mut self, analyst: &Analyst) -> Result<Infallible, Trouble> {
-        if self.sent > 0 {
-            analyst
-                .tell(&Finished {
-                    run: self.run,
-                    sent: self.sent,
-                })
-                .await?;
-        }
-        self.earlier += self.sent;
-        self.sent = 0;
-        self.run = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |time| time.as_nanos() as u64);
-        self.analyst = Some(analyst.clone());
+    async fn work(&mut self) -> Result<Infallible, Failure> {
+        let run = self.run;
+        let unread = |error: ProcError| format!("cannot read /proc: {error}");
         loop {
             select! {
                 _ = self.system.tick() => {
-                    let system = System {
-                        run: self.run,
-                        number: self.sent,
-                        at_us: self.at_us(),
-                        cpus: probe::cpus()?,
-                        memory: probe::memory()?,
-                        load: probe::load()?,
-                    };
-                    analyst.tell(&system).await?;
+                    let cpus = probe::cpus().map_err(unread)?;
+                    let load = probe::load().map_err(unread)?;
+                    self.cpu.publish(&Cpu { run, at_us: self.at_us(), cpus, load })?;
+                    let memory = probe::memory().map_err(unread)?;
+                    self.memory.publish(&MemoryUse { run, memory })?;
                 }
-                _ = self.processes.tick() => {
+                _ = self.process_list.tick() => {
                     let at_us = self.at_us();
                     // A long list takes many milliseconds: not on this thread, which also serves the bus.
-                    let processes = tokio::task::spawn_blocking(probe::processes).await??;
-                    analyst.tell(&Processes { run: self.run, number: self.sent, at_us, processes }).await?;
+                    let processes = tokio::task::spawn_blocking(probe::processes).await?.map_err(unread)?;
+                    self.processes.publish(&Processes { run, at_us, processes })?;
                 }
             }
-            self.sent += 1;
         }
+    }
+
+    /// Ends the topics, and tells how many messages there were: by topic to those who count, and in all to the caller.
+    fn finish(self) -> Result<u64, SendError> {
+        let last = Finished {
+            run: self.run,
+            cpu: self.cpu.next_sequence(),
+            memory: self.memory.next_sequence(),
+            processes: self.processes.next_sequence(),
+        };
+        self.finished.publish(&last)?;
+        Ok(last.cpu + last.memory + last.processes)
     }
 
     fn at_us(&self) -> u64 {
         self.began.elapsed().as_micros() as u64
-    }
-}
-
-/// Waits for the analyst, for as long as it takes.
-async fn find(bus: &Bus) -> Result<Analyst, LookupError> {
-    loop {
-        match bus.address::<(System, Processes, Finished)>(node::ANALYST).await {
-            Err(error) if node::is_absent(&error) => tokio::time::sleep(node::PAUSE).await,
-            found => return found,
-        }
     }
 }
 

@@ -23,11 +23,12 @@ use tokio::{
     time::timeout,
 };
 
+use shmbus_examples::stop;
+
 use crate::{
     Failure,
     args::{Options, Role},
     screen::Saved,
-    stop,
 };
 
 /// How long all three run if the options do not say.
@@ -39,7 +40,7 @@ const LINES: usize = 20;
 
 /// Runs all three for as long as the options say, or until Ctrl-C.
 pub async fn run(options: &Options) -> Result<(), Failure> {
-    let mut stop = pin!(stop::requested(options, SECONDS)?);
+    let mut stop = pin!(stop::requested(None, options.seconds.unwrap_or(SECONDS))?);
     // Two of these programs at once shall not meet, so the bus is named after this process.
     let bus = options
         .bus

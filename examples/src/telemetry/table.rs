@@ -8,7 +8,9 @@ use ratatui::{
     widgets::{Paragraph, Row, Table},
 };
 
-use crate::{messages::CpuShare, model::Model, text};
+use shmbus_examples::text;
+
+use crate::{messages::CpuShare, model::Model};
 
 /// Columns a CPU needs at least: its name, a bar of ten and the number.
 const CPU_WIDTH: u16 = 26;
@@ -20,7 +22,8 @@ const STEAL: Color = Color::Blue;
 /// Draws the model over the whole frame.
 pub fn draw(frame: &mut Frame, model: &Model) {
     let area = frame.area();
-    let cpus = model.view.cpus.len() as u16;
+    let shares = model.cpus();
+    let cpus = shares.len() as u16;
     let columns = cpu_columns(cpus, area);
     let rows = cpus.div_ceil(columns).min(area.height / 2);
     let [head, bars, memory, processes, foot] = Layout::vertical([
@@ -32,7 +35,7 @@ pub fn draw(frame: &mut Frame, model: &Model) {
     ])
     .areas(area);
     frame.render_widget(heading(model), head);
-    draw_cpus(frame, bars, columns, &model.view.cpus);
+    draw_cpus(frame, bars, columns, &shares);
     draw_memory(frame, memory, model);
     draw_processes(frame, processes, model);
     draw_totals(frame, foot, model);

@@ -16,15 +16,16 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval},
 };
 
+use shmbus_examples::stop;
+
 use crate::{
     Failure,
     args::{Options, Role},
-    messages::Snapshot,
+    messages::{Cpu, CpuTimes, Snapshot, topic},
     model::{Link, Model},
     node,
     plain::Plain,
     screen::Screen,
-    stop,
 };
 
 /// How long a lookup may take before the screen is drawn again.
@@ -34,12 +35,23 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// How long to wait at the end for the analyst to know how many messages there were.
 const SETTLE: Duration = Duration::from_millis(500);
 
+/// How many samples of the CPUs may wait to be drawn.
+const KEPT: u32 = 64;
+
 /// Asks and draws until told to end, then prints what came of it.
 pub async fn run(options: &Options) -> Result<(), Failure> {
-    let mut stop = pin!(stop::requested(options, 0)?);
+    let mut stop = pin!(stop::requested(
+        options.launched_by,
+        options.seconds.unwrap_or(0)
+    )?);
     let bus = node::join(options, Role::Viewer).await?;
     let mut viewer = Viewer {
         options,
+        // A viewer wants the newest samples: if it cannot keep up, the oldest go, and nobody waits.
+        cpus: bus
+            .subscriber(topic::CPU)
+            .when_full(WhenFull::KeepLast(KEPT))
+            .await?,
         bus,
         analyst: None,
         model: Model::new(options.bus_name()),
@@ -73,6 +85,7 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
 struct Viewer<'a> {
     options: &'a Options,
     bus: Bus,
+    cpus: Subscriber<Cpu>,
     analyst: Option<Address<Snapshot>>,
     model: Model,
     screen: Option<Screen>,
@@ -89,9 +102,16 @@ impl Viewer<'_> {
         }
     }
 
-    /// One ask, or one attempt to find whom to ask; then draws, if it is time. True if the user wants to end.
+    /// A sample of the CPUs comes in; or one ask, or one attempt to find whom to ask; then draws, if it is time. True
+    /// if the user wants to end.
     async fn step(&mut self) -> Result<bool, Failure> {
-        self.ticks.tick().await;
+        select! {
+            sample = self.cpus.recv() => {
+                self.sampled(&sample.ok_or("the bus is closed")?);
+                return Ok(false);
+            }
+            _ = self.ticks.tick() => (),
+        }
         match self.analyst.clone() {
             None => self.look().await?,
             Some(analyst) => {
@@ -106,6 +126,13 @@ impl Viewer<'_> {
             }
         }
         self.draw()
+    }
+
+    fn sampled(&mut self, sample: &Received<Cpu>) {
+        let times = sample.cpus.iter().map(CpuTimes::from);
+        let at = (sample.run.to_native(), sample.at_us.to_native());
+        self.model.bars.sampled(at, times, self.began.elapsed());
+        self.model.bars.lost = self.cpus.lost();
     }
 
     async fn look(&mut self) -> Result<(), Failure> {
@@ -171,6 +198,9 @@ impl Viewer<'_> {
     /// The last ask. `telemetry` ends the sampler first, so its last message is on its way or there already.
     async fn settle(&mut self) {
         let began = Instant::now();
+        while let Some(sample) = self.cpus.try_recv() {
+            self.sampled(&sample);
+        }
         while let Some(analyst) = self.analyst.clone() {
             self.ask(&analyst, true).await;
             let settled = self.model.view.totals.finished || self.options.launched_by.is_none();

@@ -2,7 +2,13 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::{pattern, publishing::Topic, subscription::Subscription};
+use tokio::sync::oneshot;
+
+use super::{
+    pattern,
+    publishing::{Topic, Unattached},
+    subscription::{Attachment, Subscription},
+};
 use crate::{
     error::TopicError,
     message::Source,
@@ -165,13 +171,37 @@ impl Node {
             Err(Some(conflict)) => return Err(self.explain(conflict, kind).await),
             Err(None) => return Err(TopicError::Closed),
         };
+        // From here on an error or a dropped future must not leave the topic behind.
+        let guard = Unpublish(self, &topic);
+        let mut attaching = Vec::new();
         for (session, wanted) in wanting {
             let session = match session {
                 Some(session) => session,
                 None => self.own_session().await?,
             };
-            self.attach(&topic, &session, &wanted).await;
+            let (done, attached) = oneshot::channel::<()>();
+            let (node, topic) = (Arc::downgrade(self), topic.clone());
+            self.spawn(async move {
+                if let Some(node) = node.upgrade() {
+                    node.attach(&topic, &session, &wanted).await;
+                }
+                drop(done);
+            });
+            attaching.push(attached);
         }
+        let all = async {
+            for attached in attaching {
+                let _ = attached.await;
+            }
+        };
+        if tokio::time::timeout(self.config.lookup_deadline, all)
+            .await
+            .is_err()
+        {
+            // A process that is stopped, say; it is reached when it goes on.
+            tracing::warn!(topic = name, "not every subscriber is reached yet");
+        }
+        std::mem::forget(guard);
         Ok(topic)
     }
 
@@ -194,21 +224,36 @@ impl Node {
             }
         };
         // It may have ended while the link was set up.
-        let current = {
+        let own = {
             let catalog = lock(&self.catalog);
             if session.is_self {
-                catalog.subscriptions.contains_key(&(wanted.port, wanted.mailbox))
+                match catalog.subscriptions.get(&(wanted.port, wanted.mailbox)) {
+                    Some(own) => Some(own.clone()),
+                    None => return,
+                }
             } else {
                 let key = (session.peer.id, wanted.port, wanted.mailbox);
-                catalog.peer_subscriptions.contains_key(&key)
+                if !catalog.peer_subscriptions.contains_key(&key) {
+                    return;
+                }
+                None
             }
         };
-        if !current {
-            return;
-        }
-        // Announced before the first message can be seen; the reader waits for it if it overtakes.
-        match topic.attach(&link, wanted) {
-            Some(route) => session.send(
+        // Announced before the topic's end can be; if the first message overtakes, the reader waits.
+        let outcome = topic.attach(&link, wanted, |route| match &own {
+            // Not by a frame: it would come after the end of a topic that is withdrawn at once.
+            Some(own) => {
+                let source = Source {
+                    topic: topic.info.name.clone(),
+                    node: self.config.node.clone(),
+                    topic_id: topic.info.id,
+                };
+                if let Some(subscription) = &own.subscription {
+                    let losses = link.own_losses();
+                    subscription.attach(Attachment::new(self.id(), source, losses, route));
+                }
+            }
+            None => session.send(
                 &Frame::Attached {
                     port: wanted.port,
                     mailbox: wanted.mailbox,
@@ -218,8 +263,28 @@ impl Node {
                 },
                 &[],
             ),
-            None => tracing::warn!(topic = %topic.info.name, peer = %session.peer.name,
-                "a subscriber is not reached: its link has no room for another topic"),
+        });
+        if let Err(Unattached::NoRoute) = outcome {
+            tracing::warn!(topic = %topic.info.name, peer = %session.peer.name,
+                "a subscriber is not reached: its link has no room for another topic");
+        }
+        self.touch();
+        // It may have ended just before, and then nobody else takes it off the topic.
+        let ended = {
+            let catalog = lock(&self.catalog);
+            match &own {
+                Some(own) => !catalog
+                    .subscriptions
+                    .contains_key(&(own.binding.port, own.binding.mailbox)),
+                None => {
+                    let key = (session.peer.id, wanted.port, wanted.mailbox);
+                    !catalog.peer_subscriptions.contains_key(&key)
+                }
+            }
+        };
+        if ended {
+            link.stop_topic_routes(wanted.mailbox);
+            topic.detach(link.id, wanted.mailbox);
         }
     }
 
@@ -230,11 +295,33 @@ impl Node {
             if lock(&self.catalog).topics.remove(&topic.info.id).is_none() {
                 return;
             }
+            // First, so that no announcement of a subscription follows the end.
+            topic.close();
             for session in &self.sessions {
                 session.send(&Frame::Untopic { id: topic.info.id }, &[]);
             }
         }
-        topic.close();
+        self.end_attachments(self.id(), topic.info.id);
+        self.touch();
+    }
+
+    /// A publisher has ended: what it published is moved to its subscriptions' queues, which then forget it.
+    fn end_attachments(&self, node: u64, topic: u32) {
+        let mailboxes: Vec<_> = lock(&self.catalog)
+            .subscriptions
+            .values()
+            .filter(|mailbox| {
+                let subscription = mailbox.subscription.as_ref();
+                subscription.is_some_and(|subscription| subscription.is_attached(node, topic))
+            })
+            .cloned()
+            .collect();
+        for mailbox in mailboxes {
+            mailbox.port.catch_up();
+            if let Some(subscription) = &mailbox.subscription {
+                subscription.detach(node, Some(topic));
+            }
+        }
     }
 
     // ---- subscribing ----
@@ -359,6 +446,8 @@ impl Node {
         }
         if let Some(port) = self.port(binding.port) {
             port.remove_mailbox(binding.mailbox);
+            // What had to wait for this subscription's attachment may go on.
+            port.poke();
         }
         if let Some(own) = self.own_session_now() {
             self.forgot_subscription(&own, binding.port, binding.mailbox);
@@ -385,7 +474,7 @@ impl Node {
     }
 
     pub(crate) fn forgot_topic(&self, session: &Arc<Session>, id: u32) {
-        // What was sent before is still on its way, so subscriptions keep knowing the topic.
+        self.end_attachments(session.peer.id, id);
         lock(&self.catalog).peer_topics.remove(&(session.peer.id, id));
         self.touch();
     }
@@ -455,14 +544,10 @@ impl Node {
     ) {
         let known = {
             let catalog = lock(&self.catalog);
-            let name = if session.is_self {
-                catalog.topics.get(&topic).map(|own| own.info.name.clone())
-            } else {
-                catalog
-                    .peer_topics
-                    .get(&(session.peer.id, topic))
-                    .map(|(_, info)| info.name.clone())
-            };
+            let name = catalog
+                .peer_topics
+                .get(&(session.peer.id, topic))
+                .map(|(_, info)| info.name.clone());
             catalog.subscriptions.get(&(port, mailbox)).cloned().zip(name)
         };
         let losses = session.losses_of(link);
@@ -476,7 +561,7 @@ impl Node {
             topic_id: topic,
         };
         if let Some(subscription) = &mailbox.subscription {
-            subscription.attach(session.peer.id, Arc::new(source), losses, route);
+            subscription.attach(Attachment::new(session.peer.id, source, losses, route));
         }
         // Its first messages may have waited for this.
         mailbox.port.poke();
@@ -502,7 +587,7 @@ impl Node {
         }
         for mailbox in mailboxes {
             if let Some(subscription) = &mailbox.subscription {
-                subscription.detach_node(node);
+                subscription.detach(node, None);
             }
         }
         self.touch();
@@ -577,6 +662,15 @@ impl Node {
             schemas::encode(&(kind.reply)()),
         );
         Some((schema, reply))
+    }
+}
+
+/// Ends a topic whose publisher was not completed.
+struct Unpublish<'a>(&'a Node, &'a Topic);
+
+impl Drop for Unpublish<'_> {
+    fn drop(&mut self) {
+        self.0.unpublish(self.1);
     }
 }
 

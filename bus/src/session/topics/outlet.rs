@@ -98,6 +98,12 @@ pub(crate) struct Outlet {
     lost: u64,
 }
 
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        self.link.release_route(self.route);
+    }
+}
+
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Offered {
@@ -161,6 +167,13 @@ impl Outlet {
         self.lost += 1;
         flow.dropped += 1;
         self.link.tell_losses(self.route, self.lost);
+    }
+
+    /// The topic ends: what still waits is lost, and counted so.
+    pub(crate) fn end(mut self, flow: &mut Flow) {
+        while self.backlog.pop_front().is_some() {
+            self.lose(flow);
+        }
     }
 
     /// Puts a history in front of everything that is published from now on.
@@ -232,6 +245,11 @@ impl Group {
         self.members.iter()
     }
 
+    /// It has no members now.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.members.is_empty()
+    }
+
     /// Nobody is left, and nothing waits for somebody.
     pub(crate) fn is_over(&self) -> bool {
         self.members.is_empty() && self.leaving.is_empty() && self.backlog.is_empty()
@@ -284,15 +302,15 @@ impl Group {
 
     /// Takes back what members gave back or left behind, and sends what waits, as far as there is room.
     pub(crate) fn flush(&mut self, waker: &Waker, flow: &mut Flow) {
+        // First, so that what they leave behind is taken below, however late it is found.
+        let lost = self.members.extract_if(.., |member| member.link.is_lost());
+        self.leaving.extend(lost);
         for member in self.members.iter().chain(&self.leaving) {
             let pool = &member.link.session.pool;
             for message in member.link.take_unhandled(member.route).into_iter().rev() {
                 self.backlog.push_front(Stored::unhandled(message, pool));
             }
         }
-        // One that was lost only now may have left something behind, for the next flush.
-        self.members
-            .retain(|member| !member.link.is_lost() || member.link.holds(member.route));
         self.leaving.retain(|member| member.link.holds(member.route));
         let mut registered = false;
         while let Some(message) = self.backlog.pop_front() {

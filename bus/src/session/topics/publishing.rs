@@ -25,6 +25,9 @@ use crate::{
     },
 };
 
+/// A message from this size on, in bytes, looks for returns first.
+const WARM_FROM: usize = 16 << 10;
+
 /// What a topic has counted.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct TopicCounts {
@@ -79,6 +82,15 @@ pub(crate) enum Unpublished {
     NotInline,
 }
 
+/// Why a subscription does not get a topic.
+#[derive(Debug)]
+pub(crate) enum Unattached {
+    /// The topic has ended.
+    Closed,
+    /// The link has no room for another route, or is lost.
+    NoRoute,
+}
+
 impl Topic {
     pub(crate) fn new(
         info: TopicInfo,
@@ -113,12 +125,23 @@ impl Topic {
     /// not even be archived.
     pub(crate) fn is_wanted_or_count(&self) -> bool {
         let mut state = lock(&self.state);
+        state.end_groups(|| self.waker());
         let wanted = self.history > 0 || !state.outlets.is_empty() || !state.groups.is_empty();
         if !wanted {
             state.sequence += 1;
             state.counts.published += 1;
         }
         wanted
+    }
+
+    /// Takes back what subscribers have released before memory for a large message is taken: the buffer released last
+    /// is still in the cache.
+    pub(crate) fn warm(&self, bytes: usize) {
+        if bytes >= WARM_FROM {
+            for outlet in &lock(&self.state).outlets {
+                outlet.link.warm(bytes);
+            }
+        }
     }
 
     /// Gives a message to everybody whose policy allows. Never waits; `Err` gives the message back.
@@ -222,28 +245,29 @@ impl Topic {
         }
     }
 
-    /// A subscription begins: it gets the history, then everything from now on. Gives the route it gets it
-    /// by. `None`: there is no room for another route, or the
-    /// topic is closed.
-    pub(crate) fn attach(&self, link: &Arc<Link>, wanted: &SubscriptionInfo) -> Option<u16> {
+    /// A subscription begins: it gets the history, then everything from now on. `announce` is told the
+    /// route it gets it by, before anything is sent and, under the lock of this topic, before the topic can end.
+    pub(crate) fn attach(
+        &self,
+        link: &Arc<Link>,
+        wanted: &SubscriptionInfo,
+        announce: impl FnOnce(u16),
+    ) -> Result<(), Unattached> {
         let policy = wanted.policy();
         let group = wanted.group.clone();
         let window = wanted.window();
         let mut state = lock(&self.state);
         if state.closed {
-            return None;
+            return Err(Unattached::Closed);
         }
-        let known = state
-            .outlets
-            .iter()
-            .chain(state.groups.iter().flat_map(Group::members));
-        if let Some(known) = known
-            .into_iter()
-            .find(|known| known.link.id == link.id && known.mailbox == wanted.mailbox)
-        {
-            return Some(known.route);
+        let is_known = |known: &Outlet| known.link.id == link.id && known.mailbox == wanted.mailbox;
+        if state.outlets.iter().any(is_known) || state.groups.iter().flat_map(Group::members).any(is_known) {
+            return Ok(());
         }
-        let route = link.topic_route(wanted.mailbox, window, group.is_some())?;
+        let Some(route) = link.topic_route(wanted.mailbox, window, group.is_some()) else {
+            return Err(Unattached::NoRoute);
+        };
+        announce(route);
         let mut outlet = Outlet::new(link.clone(), wanted.mailbox, route, policy);
         let State {
             outlets,
@@ -272,7 +296,10 @@ impl Topic {
                 groups[at].flush(&waker, &mut counts.flow);
             }
         }
-        Some(route)
+        drop(state);
+        // A group without members may have been full; it has room now.
+        self.notify();
+        Ok(())
     }
 
     /// A subscription ended.
@@ -314,14 +341,15 @@ impl Topic {
         self.flush();
         let mut state = lock(&self.state);
         state.closed = true;
-        let dropped = (
-            std::mem::take(&mut state.outlets),
-            std::mem::take(&mut state.groups),
-        );
+        for outlet in std::mem::take(&mut state.outlets) {
+            outlet.end(&mut state.counts.flow);
+        }
+        let groups = std::mem::take(&mut state.groups);
         let history = std::mem::take(&mut state.history);
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
-        drop((dropped, history));
+        drop((groups, history));
+        self.notify();
         for waker in waiting {
             waker.wake();
         }
@@ -333,6 +361,17 @@ impl Topic {
 }
 
 impl State {
+    /// Takes groups away whose last member has left and has given back or handled what it had.
+    fn end_groups(&mut self, waker: impl Fn() -> Waker) {
+        if !self.groups.iter().any(Group::is_abandoned) {
+            return;
+        }
+        for group in self.groups.iter_mut().filter(|group| group.is_abandoned()) {
+            group.flush(&waker(), &mut self.counts.flow);
+        }
+        self.groups.retain(|group| !group.is_over());
+    }
+
     /// Whether everybody whose policy is to be waited for has room.
     fn has_room(&self) -> bool {
         let outlets = self
@@ -353,6 +392,9 @@ async fn pump(topic: Weak<Topic>, notes: Arc<Pump>) {
         notes.0.notified().await;
         let Some(topic) = topic.upgrade() else { return };
         topic.flush();
+        if topic.is_closed() {
+            return;
+        }
     }
 }
 

@@ -17,25 +17,42 @@ use crate::{
     },
 };
 
-/// One publisher's topic, as a subscription gets it.
+/// One publisher's topic, as a subscription gets it. Its messages know it.
 #[derive(Debug)]
-struct Attached {
-    source: Arc<Source>,
+pub(crate) struct Attachment {
+    pub(crate) source: Arc<Source>,
+    /// The publisher's node.
+    node: u64,
     /// The publisher's count of what it dropped for this subscription: foreign memory, one word per route.
     losses: Cells<SharedU64>,
     route: u16,
     /// Messages that newer ones pushed out of the queue here.
-    overwritten: u64,
+    overwritten: AtomicU64,
 }
 
-impl Attached {
+impl Attachment {
+    pub(crate) fn new(node: u64, source: Source, losses: Cells<SharedU64>, route: u16) -> Arc<Self> {
+        Arc::new(Self {
+            source: Arc::new(source),
+            node,
+            losses,
+            route,
+            overwritten: AtomicU64::new(0),
+        })
+    }
+
+    fn key(&self) -> (u64, u32) {
+        (self.node, self.source.topic_id)
+    }
+
     fn lost(&self) -> u64 {
         // Acquire: pairs with the Release of the publisher's store.
         let dropped = self
             .losses
             .get(usize::from(self.route))
             .map_or(0, |w| w.load(std::sync::atomic::Ordering::Acquire));
-        dropped.saturating_add(self.overwritten)
+        // Relaxed: a count.
+        dropped.saturating_add(self.overwritten.load(Ordering::Relaxed))
     }
 }
 
@@ -46,22 +63,27 @@ pub(crate) struct LostOf {
     pub(crate) lost: u64,
 }
 
+/// Who publishes what is wanted.
+#[derive(Debug, Default)]
+struct Publishers {
+    /// By node and topic number.
+    attached: HashMap<(u64, u32), Arc<Attachment>>,
+    /// Lost messages of publishers that are gone.
+    lost_before: u64,
+}
+
 /// What belongs to a subscription besides its mailbox.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     pub(crate) info: SubscriptionInfo,
-    /// By session of the publisher (its node's id) and topic number.
-    attached: Mutex<HashMap<(u64, u32), Attached>>,
-    /// Lost messages of publishers that are gone.
-    lost_before: AtomicU64,
+    publishers: Mutex<Publishers>,
 }
 
 impl Subscription {
     pub(crate) fn new(info: SubscriptionInfo) -> Self {
         Self {
             info,
-            attached: Mutex::default(),
-            lost_before: AtomicU64::new(0),
+            publishers: Mutex::default(),
         }
     }
 
@@ -75,57 +97,57 @@ impl Subscription {
         self.info.group.is_some()
     }
 
-    pub(crate) fn attach(&self, node: u64, source: Arc<Source>, losses: Cells<SharedU64>, route: u16) {
-        let attached = Attached {
-            overwritten: 0,
-            losses,
-            route,
-            source,
-        };
-        let before = lock(&self.attached).insert((node, attached.source.topic_id), attached);
-        if let Some(before) = before {
-            // Relaxed: a count.
-            self.lost_before.fetch_add(before.lost(), Ordering::Relaxed);
+    pub(crate) fn attach(&self, attachment: Arc<Attachment>) {
+        let mut publishers = lock(&self.publishers);
+        let before = publishers.attached.insert(attachment.key(), attachment);
+        publishers.lost_before += before.map_or(0, |before| before.lost());
+    }
+
+    /// One publisher has ended, or all of a node; what was lost of them stays counted.
+    pub(crate) fn detach(&self, node: u64, topic: Option<u32>) {
+        let mut publishers = lock(&self.publishers);
+        let Publishers {
+            attached,
+            lost_before,
+        } = &mut *publishers;
+        let meant = |key: &(u64, u32)| key.0 == node && topic.is_none_or(|topic| topic == key.1);
+        for (_, gone) in attached.extract_if(|key, _| meant(key)) {
+            *lost_before += gone.lost();
         }
     }
 
-    /// A publisher's node is gone; what was lost of it stays counted.
-    pub(crate) fn detach_node(&self, node: u64) {
-        for (_, gone) in lock(&self.attached).extract_if(|(of, _), _| *of == node) {
-            self.lost_before.fetch_add(gone.lost(), Ordering::Relaxed);
-        }
-    }
-
-    pub(crate) fn overwritten(&self, node: u64, topic: u32) {
-        if let Some(attached) = lock(&self.attached).get_mut(&(node, topic)) {
-            attached.overwritten += 1;
+    /// A message was pushed out of the queue by a newer one.
+    pub(crate) fn overwritten(&self, attachment: &Attachment) {
+        let mut publishers = lock(&self.publishers);
+        if publishers.attached.contains_key(&attachment.key()) {
+            // Relaxed: a count; the lock keeps it from being folded away meanwhile.
+            attachment.overwritten.fetch_add(1, Ordering::Relaxed);
+        } else {
+            publishers.lost_before += 1;
         }
     }
 
     pub(crate) fn is_attached(&self, node: u64, topic: u32) -> bool {
-        lock(&self.attached).contains_key(&(node, topic))
+        lock(&self.publishers).attached.contains_key(&(node, topic))
     }
 
-    pub(crate) fn source(&self, node: u64, topic: u32) -> Option<Arc<Source>> {
-        lock(&self.attached)
-            .get(&(node, topic))
-            .map(|attached| attached.source.clone())
+    pub(crate) fn attachment(&self, node: u64, topic: u32) -> Option<Arc<Attachment>> {
+        lock(&self.publishers).attached.get(&(node, topic)).cloned()
     }
 
     /// What was lost, per publisher and topic.
     pub(crate) fn losses(&self) -> Vec<LostOf> {
-        lock(&self.attached)
-            .values()
-            .map(|attached| LostOf {
-                source: attached.source.clone(),
-                lost: attached.lost(),
-            })
-            .collect()
+        let lost = |of: &Arc<Attachment>| LostOf {
+            source: of.source.clone(),
+            lost: of.lost(),
+        };
+        lock(&self.publishers).attached.values().map(lost).collect()
     }
 
     /// What was lost in all, publishers that are gone included.
     pub(crate) fn lost(&self) -> u64 {
-        let now: u64 = lock(&self.attached).values().map(Attached::lost).sum();
-        now + self.lost_before.load(Ordering::Relaxed)
+        let publishers = lock(&self.publishers);
+        let now: u64 = publishers.attached.values().map(|of| of.lost()).sum();
+        now + publishers.lost_before
     }
 }

@@ -1,4 +1,4 @@
-//! When to end.
+//! When a process shall end.
 
 use std::{future, io, time::Duration};
 
@@ -8,24 +8,25 @@ use nix::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::Options;
-
-/// Resolves when this process shall end: on SIGTERM or Ctrl-C, or when its time is over (`default_seconds`
-/// unless the options say otherwise; 0: never). From the call on, the two signals no longer kill the process.
+/// Resolves when this process shall end: on SIGTERM or Ctrl-C, or after so many seconds (0: never). From the call
+/// on, the two signals no longer kill the process.
 ///
-/// A role started by `telemetry` leaves Ctrl-C, which the terminal sends to all of them, to its parent, because
-/// they must end in order. Should the parent die, the kernel sends SIGTERM in its place.
-pub fn requested(options: &Options, default_seconds: u64) -> io::Result<impl Future<Output = ()> + use<>> {
+/// A process that another example started (`launched_by` is its process id) leaves Ctrl-C, which the terminal
+/// sends to all of them, to its parent, because they must end in order. Should the parent die, the kernel sends
+/// SIGTERM in its place.
+///
+/// # Errors
+/// If the kernel refuses a signal handler.
+pub fn requested(launched_by: Option<i32>, seconds: u64) -> io::Result<impl Future<Output = ()> + use<>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let launched = options.launched_by.is_some();
+    let launched = launched_by.is_some();
     let mut orphaned = false;
-    if let Some(parent) = options.launched_by {
+    if let Some(parent) = launched_by {
         prctl::set_pdeathsig(Signal::SIGTERM)?;
         // It may have died before.
         orphaned = getppid().as_raw() != parent;
     }
-    let seconds = options.seconds.unwrap_or(default_seconds);
     Ok(async move {
         let over = async {
             match seconds {

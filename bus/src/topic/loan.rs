@@ -1,0 +1,237 @@
+//! Payloads produced in the memory they are published in.
+
+use std::{
+    fmt,
+    ops::{Deref, DerefMut},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use super::publisher::{Inner, Publisher};
+use crate::{
+    error::{Bound, SendError, Unsent},
+    message::{Bulk, ShmMessage},
+    session::{
+        link::Parcel,
+        loan::{Lender, Lent, Source},
+        topics::publishing::Unpublished,
+    },
+};
+
+impl<M> Publisher<M> {
+    fn lender(&self) -> Lender<'_> {
+        let Inner { topic, node } = &*self.inner;
+        Lender {
+            node,
+            name: &topic.info.name,
+            from: Source {
+                pool: &node.pool,
+                limit: node.config.message_bytes,
+            },
+        }
+    }
+}
+
+impl<M: ShmMessage> Publisher<M> {
+    /// Memory for a payload of `len` bytes, to be produced there instead of copied: the buffer that all subscribers
+    /// then read. Never waits. What is said of [`Loan`](crate::Loan) holds here too.
+    ///
+    /// ```no_run
+    /// use shmbus::prelude::*;
+    ///
+    /// #[derive(ShmMessage)]
+    /// pub struct Frame {
+    ///     pub seq: u64,
+    ///     pub data: Bulk,
+    /// }
+    ///
+    /// # async fn f(bus: Bus) -> Result<(), Box<dyn std::error::Error>> {
+    /// let frames = bus.publisher::<Frame>("camera.front").await?;
+    /// let mut loan = frames.try_loan(1920 * 1080)?;
+    /// loan.fill(0x80);
+    /// loan.try_send(|data| Frame { seq: 1, data }).map_err(|unsent| unsent.error)?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`SendError::Full`] if the pool is at its limit; [`SendError::TooLarge`] if no message can have such a payload.
+    pub fn try_loan(&self, len: usize) -> Result<TopicLoan<'_, M>, SendError> {
+        let lent = self
+            .lender()
+            .lend::<M>(len, |bytes| self.inner.topic.warm(bytes))?;
+        Ok(TopicLoan {
+            publisher: self,
+            lent,
+        })
+    }
+
+    /// As [`try_loan`](Publisher::try_loan), as soon as the pool has memory.
+    ///
+    /// # Errors
+    /// Those of [`SendError`], without `Full`.
+    pub fn loan(&self, len: usize) -> OpenTopicLoan<'_, M> {
+        OpenTopicLoan { publisher: self, len }
+    }
+}
+
+/// Memory for the payload of one message of a topic, on loan from the pool: a [`Loan`](crate::Loan) whose message is
+/// published.
+#[must_use = "a loan that is dropped publishes nothing"]
+pub struct TopicLoan<'a, M> {
+    publisher: &'a Publisher<M>,
+    lent: Lent,
+}
+
+impl<'a, M: ShmMessage> TopicLoan<'a, M> {
+    /// Publishes the message that `make` makes, now, like [`Publisher::publish`].
+    ///
+    /// # Errors
+    /// [`Unsent`] has the reason, and the loan with its payload.
+    // A box for it would allocate just when a sender is short of memory.
+    #[allow(clippy::result_large_err)]
+    pub fn try_send(self, make: impl FnOnce(Bulk) -> M) -> Result<(), Unsent<Self>> {
+        let Self { publisher, lent } = self;
+        let unsent = |(lent, error)| Unsent {
+            error,
+            loan: TopicLoan { publisher, lent },
+        };
+        match publisher.is_wanted() {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(error) => return Err(unsent((lent, error))),
+        }
+        let value = make(lent.bulk());
+        let sealed = publisher.lender().seal(lent, &value).map_err(unsent)?;
+        let topic = &publisher.inner.topic;
+        let publish = |parcel: &mut Option<Parcel>| match parcel.take().map(|it| topic.publish(it)) {
+            Some(Err(Unpublished::NoRoom(back))) => {
+                *parcel = Some(back);
+                Err(SendError::Full {
+                    name: topic.info.name.clone(),
+                    bound: Bound::Window,
+                })
+            }
+            // A loan is never inline.
+            Some(Ok(()) | Err(Unpublished::NotInline)) | None => Ok(()),
+        };
+        sealed.send(publish).map_err(unsent)
+    }
+
+    /// Publishes the message that `make` makes as soon as every subscriber that is to be waited for has room, like
+    /// [`Publisher::publish_wait`]. Dropped before, nothing was published, and the memory goes back to the pool.
+    ///
+    /// # Errors
+    /// Those of [`SendError`], without `Full`; the payload is gone then.
+    pub fn send(self, make: impl FnOnce(Bulk) -> M) -> PublishLoan<'a, M> {
+        PublishLoan {
+            publisher: self.publisher,
+            message: make(self.lent.bulk()),
+            lent: Some(self.lent),
+            parcel: None,
+        }
+    }
+}
+
+impl<M> Deref for TopicLoan<'_, M> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.lent.bytes()
+    }
+}
+
+impl<M> DerefMut for TopicLoan<'_, M> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.lent.bytes_mut()
+    }
+}
+
+impl<M> fmt::Debug for TopicLoan<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TopicLoan")
+            .field("topic", &self.publisher.topic())
+            .field("bytes", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The future of [`Publisher::loan`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct OpenTopicLoan<'a, M> {
+    publisher: &'a Publisher<M>,
+    len: usize,
+}
+
+impl<M> fmt::Debug for OpenTopicLoan<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenTopicLoan")
+            .field("topic", &self.publisher.topic())
+            .field("bytes", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a, M: ShmMessage> Future for OpenTopicLoan<'a, M> {
+    type Output = Result<TopicLoan<'a, M>, SendError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let (publisher, len) = (self.publisher, self.len);
+        let Inner { topic, node } = &*publisher.inner;
+        for registered in [false, true] {
+            match publisher.try_loan(len) {
+                Err(SendError::Full { name, .. }) if node.is_closed() || topic.is_closed() => {
+                    return Poll::Ready(Err(SendError::Closed { name }));
+                }
+                Err(SendError::Full { .. }) if registered => {}
+                Err(SendError::Full { .. }) => {
+                    node.wait_for_memory(cx.waker());
+                    topic.wait(cx.waker());
+                }
+                done => return Poll::Ready(done),
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// The future of [`TopicLoan::send`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct PublishLoan<'a, M> {
+    publisher: &'a Publisher<M>,
+    message: M,
+    /// Taken when it is packed.
+    lent: Option<Lent>,
+    parcel: Option<Parcel>,
+}
+
+/// Nothing in it is pinned.
+impl<M> Unpin for PublishLoan<'_, M> {}
+
+impl<M> fmt::Debug for PublishLoan<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PublishLoan")
+            .field("topic", &self.publisher.topic())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<M: ShmMessage> Future for PublishLoan<'_, M> {
+    type Output = Result<(), SendError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self {
+            publisher,
+            message,
+            lent,
+            parcel,
+        } = self.get_mut();
+        publisher.poll_attempt(cx, parcel, || {
+            let loan = lent.take().expect("packed once");
+            let sealed = publisher.lender().seal(loan, message);
+            sealed.map(|sealed| sealed.parcel).map_err(|(back, error)| {
+                *lent = Some(back);
+                error
+            })
+        })
+    }
+}

@@ -6,8 +6,8 @@
 /// Writes the payload of this sequence number.
 pub fn write(bytes: &mut [u8], seq: u64) {
     let mut words = bytes.chunks_exact_mut(8);
-    for (word, value) in words.by_ref().zip(seq..) {
-        word.copy_from_slice(&value.to_ne_bytes());
+    for (word, more) in words.by_ref().zip(0..) {
+        word.copy_from_slice(&seq.wrapping_add(more).to_ne_bytes());
     }
     words.into_remainder().fill(seq as u8);
 }

@@ -56,7 +56,10 @@ pub(crate) fn run(
                 match port.round(&mut watch, cx) {
                     Next::Closed => return Poll::Ready(()),
                     Next::Again => {
-                        cx.waker().wake_by_ref();
+                        // Deferred until the runtime has looked at its other tasks and its driver: woken
+                        // at once, this task would be polled dozens of times before a main future that is
+                        // ready has its turn.
+                        let _ = pin!(tokio::task::yield_now()).poll(cx);
                         return Poll::Pending;
                     }
                     Next::Sleep(until) => {

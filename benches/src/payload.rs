@@ -21,7 +21,7 @@ pub fn read(bytes: &[u8]) -> u64 {
     sum(words.map(word)).wrapping_add(tail)
 }
 
-/// What [`read`] finds in `len` bytes that [`write`] wrote.
+/// What [`read`] finds in `len` bytes that [`write()`] wrote.
 #[must_use]
 pub fn expected(len: usize, seq: u64) -> u64 {
     let (words, tail) = ((len / 8) as u64, (len % 8) as u64);

@@ -38,7 +38,7 @@ pub enum Decode {
 /// What can be set, for every role alike.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct Options {
-    /// A PNG or JPEG file, or a folder of them [default: a test chart that is part of the program]
+    /// A PNG or JPEG file, or a folder of them (default: a test chart that is part of the program)
     #[arg(long, global = true, value_name = "PATH")]
     pub picture: Option<PathBuf>,
     /// Frames in all
@@ -56,13 +56,13 @@ pub struct Options {
     /// When pictures are decoded
     #[arg(long, global = true, value_enum, default_value_t = Decode::Every)]
     pub decode: Decode,
-    /// Where to write the result; further pictures get `-2`, `-3`, .. before the ending [default: a temporary file]
+    /// Where to write the result; further pictures get `-2`, `-3`, .. before the ending (default: a temporary file)
     #[arg(long, global = true, value_name = "PNG")]
     pub out: Option<PathBuf>,
-    /// Name of the bus [default: `frames-<pid>`]
+    /// Name of the bus (default: `frames-PID`)
     #[arg(long, global = true, value_name = "NAME")]
     pub bus: Option<String>,
-    /// Runtime directory of the bus [default: as every program on the bus, see SHMBUS_DIR]
+    /// Runtime directory of the bus (default: as every program on the bus, see SHMBUS_DIR)
     #[arg(long, global = true, value_name = "PATH")]
     pub dir: Option<PathBuf>,
     /// The process id of the `frames` that started this role. It decides when to end.

@@ -42,13 +42,13 @@ impl Role {
 /// What can be set, for every role alike.
 #[derive(Debug, Clone, PartialEq, clap::Args)]
 pub struct Options {
-    /// Name of the bus [default: `telemetry` for a role, `telemetry-<pid>` for all three]
+    /// Name of the bus (default: `telemetry` for a role, `telemetry-PID` for all three)
     #[arg(long, global = true, value_name = "NAME")]
     pub bus: Option<String>,
-    /// Runtime directory of the bus [default: as every program on the bus, see SHMBUS_DIR]
+    /// Runtime directory of the bus (default: as every program on the bus, see SHMBUS_DIR)
     #[arg(long, global = true, value_name = "PATH")]
     pub dir: Option<PathBuf>,
-    /// How long to run, in seconds; 0: until Ctrl-C [default: 10 for all three, 0 for a role]
+    /// How long to run, in seconds; 0: until Ctrl-C (default: 10 for all three, 0 for a role)
     #[arg(long, global = true, value_name = "N")]
     pub seconds: Option<u64>,
     /// Samples of CPUs, memory and load, per second

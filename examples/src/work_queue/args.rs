@@ -40,7 +40,7 @@ pub enum Kill {
 /// What can be set, for every role alike.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct Options {
-    /// The file whose blocks are hashed [default: this program]
+    /// The file whose blocks are hashed (default: this program)
     #[arg(long, global = true, value_name = "PATH")]
     pub file: Option<PathBuf>,
     /// Size of a block, in bytes: each is one job
@@ -58,10 +58,10 @@ pub struct Options {
     /// What happens to worker 1 after a third of the jobs
     #[arg(long, global = true, value_enum, default_value_t = Kill::Running)]
     pub kill: Kill,
-    /// Name of the bus [default: `work-queue-<pid>`]
+    /// Name of the bus (default: `work-queue-PID`)
     #[arg(long, global = true, value_name = "NAME")]
     pub bus: Option<String>,
-    /// Runtime directory of the bus [default: as every program on the bus, see SHMBUS_DIR]
+    /// Runtime directory of the bus (default: as every program on the bus, see SHMBUS_DIR)
     #[arg(long, global = true, value_name = "PATH")]
     pub dir: Option<PathBuf>,
     /// How many bytes of the file, if it grows meanwhile.

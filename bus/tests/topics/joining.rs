@@ -211,6 +211,8 @@ fn an_actor_that_stops_is_unsubscribed() {
         let feed = bus.publisher::<Tick>("feed").await.unwrap();
         reader.ok("actor a feed").await;
         let own = Listener::actor(&bus, "feed", "").await.unwrap();
+        // The reader may not have heard of the topic yet when it subscribed.
+        eventually("both subscribe", || feed.stats().subscribers == 2).await;
         send(&feed, 3, 20).await.unwrap();
         reader.until_count("a", 3).await;
         reader.ok("stop a").await;

@@ -5,7 +5,7 @@ use std::{io, os::fd::AsFd, sync::Arc};
 use crate::{
     message::{ShmType, archive_into, check},
     shm::{
-        descriptor::{Descriptor, Inline, SlotKind},
+        descriptor::{Descriptor, SlotKind},
         pool::{Buffer, Pool},
         returns::{Return, ReturnReader, ReturnWriter},
         ring::{Consumer, Producer},
@@ -64,14 +64,12 @@ pub struct Receiver {
 impl Sender {
     /// Writes a slot with this payload, if there is room.
     pub fn push(&mut self, payload: &[u8; 40]) -> bool {
-        if self.producer.room().is_ok_and(|room| room == 0) {
+        if !self.producer.has_room(1).is_ok_and(|room| room) {
             return false;
         }
         let mut descriptor = Descriptor::new(SlotKind::Tell, 0, 0, 0, 0);
-        let mut inline = Inline::EMPTY;
-        inline.bytes.copy_from_slice(payload);
-        inline.len = 40;
-        descriptor.set_inline(&inline);
+        descriptor.inline_mut()[..40].copy_from_slice(payload);
+        descriptor.set_inline_len(40);
         self.producer.push(&descriptor);
         true
     }
@@ -88,10 +86,11 @@ impl Sender {
 impl Receiver {
     /// The first word of the next slot's payload, if there is one.
     pub fn pop(&mut self) -> Option<u64> {
-        let descriptor = self.consumer.peek().ok()??;
-        self.consumer.pass();
-        let inline = descriptor.inline().ok()?;
-        inline.bytes.first_chunk().map(|word| u64::from_ne_bytes(*word))
+        let head = self.consumer.peek().ok()??;
+        let mut descriptor = Descriptor::EMPTY;
+        self.consumer.read(head, &mut descriptor).ok()?;
+        self.consumer.pass(head);
+        Some(descriptor.word(0))
     }
 
     /// Tells the sender how far this end has read.

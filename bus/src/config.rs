@@ -114,7 +114,8 @@ impl Config {
         trust: Trust;
         /// Most unreleased messages per sending node in one of this node's mailboxes, in messages. Default 1,024.
         window: u32;
-        /// Slots of each IO queue, a power of two; also the most unanswered asks per link. In slots of 64 bytes. Default 2,048.
+        /// Slots of each IO queue, a power of two; half as many asks may be unanswered per link. In slots of 64 bytes, of
+        /// which a message takes one or two. Default 2,048.
         ring_slots: u32;
         /// Most unreleased messages per link, a power of two and at least twice `ring_slots`, in messages. Default 32,768.
         returns: u32;

@@ -2,7 +2,6 @@
 
 use std::{
     any::Any,
-    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
@@ -22,12 +21,12 @@ use crate::{
     session::{
         asks::Failure,
         counters::Counters,
-        delivery::{Delivery, Responder},
+        delivery::{Deliveries, Delivery, Responder},
         mailbox::Mailbox,
         node::Node,
         port::{Helper, Step},
     },
-    shm::inbound::{Inbound, ReleaseBatch},
+    shm::inbound::ReleaseBatch,
 };
 
 /// Most messages handled in one poll; then the arbiter's other tasks get their turn.
@@ -42,10 +41,10 @@ pub(crate) struct Terms {
 }
 
 /// Calls the handler of one message type.
-pub(crate) type Dispatch<A> = fn(&mut A, &mut Context<A>, Delivery, &Terms);
+pub(crate) type Dispatch<A> = fn(&mut A, &mut Context<A>, &mut Delivery, &Terms);
 
 /// The [`Dispatch`] of `M`.
-pub(crate) fn dispatch<A, M>(actor: &mut A, ctx: &mut Context<A>, delivery: Delivery, terms: &Terms)
+pub(crate) fn dispatch<A, M>(actor: &mut A, ctx: &mut Context<A>, delivery: &mut Delivery, terms: &Terms)
 where
     A: Actor<Context = Context<A>> + Handler<Received<M>>,
     M: ShmMessage,
@@ -177,9 +176,8 @@ pub(crate) struct Drain<A: Actor<Context = Context<A>>> {
     node: Arc<Node>,
     table: Vec<Dispatch<A>>,
     terms: Terms,
-    taken: VecDeque<Delivery>,
+    taken: Deliveries,
     helper: Helper,
-    scratch: Vec<Arc<Inbound>>,
 }
 
 impl<A: Actor<Context = Context<A>>> Drain<A> {
@@ -189,18 +187,17 @@ impl<A: Actor<Context = Context<A>>> Drain<A> {
             node,
             table,
             terms,
-            taken: VecDeque::new(),
+            taken: Deliveries::default(),
             helper: Helper::default(),
-            scratch: Vec::new(),
         }
     }
 
     /// Handles what was taken. Returns how many messages; fewer than `budget` if the actor waits.
     fn handle(&mut self, actor: &mut A, ctx: &mut Context<A>, budget: usize) -> usize {
-        let batch = ReleaseBatch::begin(&mut self.scratch);
+        let batch = ReleaseBatch::begin();
         let mut handled = 0;
         while handled < budget && !ctx.waiting() {
-            let Some(delivery) = self.taken.pop_front() else {
+            let Some(delivery) = self.taken.front_mut() else {
                 break;
             };
             handled += 1;
@@ -208,9 +205,11 @@ impl<A: Actor<Context = Context<A>>> Drain<A> {
             if let Some(dispatch) = self.table.get(usize::from(delivery.message())) {
                 dispatch(actor, ctx, delivery, &self.terms);
             }
+            self.taken.pass();
         }
-        if let Some(batch) = batch {
-            batch.end(&mut self.scratch);
+        match batch {
+            Some(batch) if !self.taken.is_empty() && !ctx.waiting() => batch.go_on(),
+            batch => drop(batch),
         }
         self.node.counters.handled.add(handled as u64);
         handled
@@ -260,6 +259,7 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Drain<A> {
 
 impl<A: Actor<Context = Context<A>>> Drop for Drain<A> {
     fn drop(&mut self) {
+        ReleaseBatch::settle();
         self.mailbox.port.abandon(&mut self.helper);
         self.node.counters.dead_letters.add(self.taken.len() as u64);
         self.mailbox.close();

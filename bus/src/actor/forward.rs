@@ -1,6 +1,6 @@
 //! Giving a name to an actor that already runs: its messages go through its own mailbox.
 
-use std::{any::TypeId, collections::VecDeque, fmt, future::poll_fn, sync::Arc, task::Poll};
+use std::{any::TypeId, fmt, future::poll_fn, sync::Arc, task::Poll};
 
 use actix::{Actor, Addr, Context, Handler};
 use tokio::task::JoinSet;
@@ -10,16 +10,16 @@ use crate::{
     error::BindError,
     message::{Received, ShmMessage, Trust},
     session::{
-        delivery::Delivery,
+        delivery::{Deliveries, Delivery},
         mailbox::{Kind, Mailbox},
         node::{Node, PortKey},
     },
 };
 
 /// Passes one message on to a running actor.
-type Pass<A> = fn(&Addr<A>, Delivery, Trust, &mut JoinSet<()>);
+type Pass<A> = fn(&Addr<A>, &mut Delivery, Trust, &mut JoinSet<()>);
 
-fn pass<A, M>(addr: &Addr<A>, delivery: Delivery, trust: Trust, asks: &mut JoinSet<()>)
+fn pass<A, M>(addr: &Addr<A>, delivery: &mut Delivery, trust: Trust, asks: &mut JoinSet<()>)
 where
     A: Actor<Context = Context<A>> + Handler<Received<M>>,
     M: ShmMessage,
@@ -124,7 +124,7 @@ async fn forward<A: Actor<Context = Context<A>>>(
 ) {
     let _closing = CloseOnDrop(mailbox.clone());
     let mut asks = JoinSet::new();
-    let mut taken = VecDeque::new();
+    let mut taken = Deliveries::default();
     loop {
         poll_fn(|cx| {
             // Finished asks are taken out as they come.
@@ -140,10 +140,11 @@ async fn forward<A: Actor<Context = Context<A>>>(
             break;
         }
         node.counters.handled.add(taken.len() as u64);
-        for delivery in taken.drain(..) {
+        while let Some(delivery) = taken.front_mut() {
             if let Some(pass) = table.get(usize::from(delivery.message())) {
                 pass(&addr, delivery, trust, &mut asks);
             }
+            taken.pass();
         }
     }
     // What was passed on before the name was withdrawn is still answered.

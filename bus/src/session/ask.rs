@@ -73,7 +73,8 @@ impl<'a, C: Content, R: ShmRoot> Ask<'a, C, R> {
 
     fn send(&mut self, ticket: Ticket) -> Result<(), SendError> {
         let route = self.route;
-        if self.parcel.is_none() {
+        let mut descriptor = route.descriptor(SlotKind::Ask, self.message, ticket.correlation());
+        if self.parcel.is_none() && !self.content.pack_inline(&mut descriptor) {
             self.parcel = Some(self.content.pack(route)?);
         }
         if !route.link.room.open_ask() {
@@ -81,8 +82,7 @@ impl<'a, C: Content, R: ShmRoot> Ask<'a, C, R> {
         }
         // Before the message can be answered.
         route.port.with(|state| state.asks.sent(ticket, true));
-        let descriptor = route.descriptor(SlotKind::Ask, self.message, ticket.correlation());
-        let sent = route.link.send_request(descriptor, &mut self.parcel);
+        let sent = route.link.send_request(&mut descriptor, &mut self.parcel);
         sent.map_err(|why| {
             // A link lost in between has settled the ask already.
             route.port.with(|state| state.asks.sent(ticket, false));

@@ -9,7 +9,7 @@ use super::{
     topics::subscription::Attachment,
 };
 use crate::{
-    message::{Received, ShmMessage, ShmRoot, Trust},
+    message::{CheckError, Received, ShmMessage, ShmRoot, Trust},
     shm::{
         checked::Violation,
         descriptor::{Descriptor, SlotKind},
@@ -20,13 +20,11 @@ use crate::{
 /// One message in a mailbox: its slot, and whom to give it back to. Dropped unopened, it is released, and
 /// its asker told that the actor has stopped.
 #[derive(Debug)]
-pub(crate) struct Delivery(Option<Undelivered>);
-
-#[derive(Debug)]
-struct Undelivered {
-    descriptor: Descriptor,
-    inbound: Arc<Inbound>,
-    sender: Sender,
+pub(crate) struct Delivery {
+    pub(crate) descriptor: Descriptor,
+    /// `None`: there is no message (any more).
+    pub(crate) inbound: Option<Arc<Inbound>>,
+    pub(crate) sender: Sender,
 }
 
 /// What is needed of a message's sender beyond giving it back.
@@ -40,38 +38,42 @@ pub(crate) enum Sender {
     Publisher(Arc<Attachment>),
 }
 
-impl Undelivered {
-    fn responder(&mut self) -> Option<Responder> {
-        let Sender::Asker(link) = std::mem::replace(&mut self.sender, Sender::Any) else {
-            return None;
-        };
-        Some(Responder {
-            link,
-            correlation: self.descriptor.correlation(),
-            answered: false,
-        })
-    }
-}
-
 impl Delivery {
-    pub(crate) fn new(descriptor: Descriptor, inbound: Arc<Inbound>, sender: Sender) -> Self {
-        Self(Some(Undelivered {
-            descriptor,
-            inbound,
+    pub(crate) const NONE: Delivery = Delivery {
+        descriptor: Descriptor::EMPTY,
+        inbound: None,
+        sender: Sender::Any,
+    };
+
+    pub(crate) fn new(descriptor: &Descriptor, inbound: Arc<Inbound>, sender: Sender) -> Self {
+        Self {
+            descriptor: *descriptor,
+            inbound: Some(inbound),
             sender,
-        }))
+        }
     }
 
     /// Index of its type among those the mailbox handles.
+    #[inline]
     pub(crate) fn message(&self) -> u16 {
-        self.0
-            .as_ref()
-            .map_or(u16::MAX, |delivery| delivery.descriptor.message())
+        self.descriptor.message()
+    }
+
+    #[inline]
+    fn responder(&mut self) -> Option<Responder> {
+        match std::mem::replace(&mut self.sender, Sender::Any) {
+            Sender::Asker(link) => Some(Responder {
+                link,
+                correlation: self.descriptor.correlation(),
+                answered: false,
+            }),
+            Sender::Any | Sender::Publisher(_) => None,
+        }
     }
 
     /// The publisher of a topic's message.
     pub(crate) fn publisher(&self) -> Option<&Arc<Attachment>> {
-        match &self.0.as_ref()?.sender {
+        match &self.sender {
             Sender::Publisher(attachment) => Some(attachment),
             Sender::Any | Sender::Asker(_) => None,
         }
@@ -79,24 +81,26 @@ impl Delivery {
 
     /// Sequence number, time in ns since 1970, and whether a topic's message is redelivered.
     pub(crate) fn published(&self) -> (u64, u64, bool) {
-        let descriptor = self.0.as_ref().map(|delivery| delivery.descriptor);
-        descriptor.map_or((0, 0, false), |d| {
-            (d.correlation(), d.time_ns(), d.is_redelivered())
-        })
+        let d = &self.descriptor;
+        (d.correlation(), d.time_ns(), d.is_redelivered())
     }
 
     /// Gives a group's message back for another member.
     pub(crate) fn refuse(mut self) {
-        if let Some(delivery) = self.0.take() {
-            delivery.inbound.refuse(&delivery.descriptor);
+        if let Some(inbound) = self.inbound.take() {
+            inbound.refuse(&self.descriptor);
         }
     }
 
     /// The message, and what answers it. `None`: it was no valid message, and its session is closed.
-    pub(crate) fn open<M: ShmMessage>(mut self, trust: Trust) -> Option<(Received<M>, Option<Responder>)> {
-        let mut delivery = self.0.take()?;
-        let responder = delivery.responder();
-        let lease = match delivery.inbound.lease(&delivery.descriptor, false) {
+    #[inline]
+    pub(crate) fn open<M: ShmMessage>(
+        &mut self,
+        trust: Trust,
+    ) -> Option<(Received<M>, Option<Responder>)> {
+        let inbound = self.inbound.take()?;
+        let responder = self.responder();
+        let lease = match inbound.lease(&self.descriptor, false) {
             Ok(lease) => lease,
             Err((inbound, violation)) => {
                 inbound.violated(violation);
@@ -106,20 +110,106 @@ impl Delivery {
         match Received::new(lease, trust) {
             Ok(message) => Some((message, responder)),
             Err((lease, error)) => {
-                tracing::warn!(message = M::NAME, %error, "malformed message");
+                malformed(M::NAME, &error);
                 lease.violated(Violation::Archive);
                 None
             }
         }
     }
+
+    /// Releases it unopened, and leaves its place empty.
+    fn clear(&mut self) {
+        if let Some(inbound) = self.inbound.take() {
+            drop(self.responder());
+            inbound.discard(&self.descriptor);
+        }
+        self.sender = Sender::Any;
+    }
+}
+
+#[cold]
+fn malformed(message: &str, error: &CheckError) {
+    tracing::warn!(message, %error, "malformed message");
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        if let Some(mut delivery) = self.0.take() {
-            drop(delivery.responder());
-            delivery.inbound.discard(&delivery.descriptor);
+        self.clear();
+    }
+}
+
+/// A queue whose places are filled and emptied where they lie: a delivery is two cache lines and more, which
+/// are not moved about.
+#[derive(Debug, Default)]
+pub(crate) struct Deliveries {
+    /// A power of two of them, or none yet.
+    places: Vec<Delivery>,
+    first: usize,
+    len: usize,
+}
+
+impl Deliveries {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn at(&self, index: usize) -> usize {
+        (self.first + index) & (self.places.len() - 1)
+    }
+
+    /// The place behind the last one, to be filled.
+    #[inline]
+    pub(crate) fn push(&mut self) -> &mut Delivery {
+        if self.len == self.places.len() {
+            self.grow();
         }
+        let at = self.at(self.len);
+        self.len += 1;
+        &mut self.places[at]
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        self.places.rotate_left(self.first);
+        self.first = 0;
+        let places = (2 * self.places.len()).max(16);
+        self.places.resize_with(places, || Delivery::NONE);
+    }
+
+    /// Takes back the last [`push`](Self::push), whose place was not filled.
+    pub(crate) fn unpush(&mut self) {
+        self.len -= 1;
+    }
+
+    #[inline]
+    pub(crate) fn front_mut(&mut self) -> Option<&mut Delivery> {
+        if self.is_empty() {
+            return None;
+        }
+        let at = self.at(0);
+        Some(&mut self.places[at])
+    }
+
+    /// Leaves the first one, which is released if it was not opened.
+    #[inline]
+    pub(crate) fn pass(&mut self) {
+        if let Some(front) = self.front_mut() {
+            front.clear();
+            self.first = self.at(1);
+            self.len -= 1;
+        }
+    }
+
+    /// Takes the first one out.
+    pub(crate) fn pop(&mut self) -> Option<Delivery> {
+        let front = std::mem::replace(self.front_mut()?, Delivery::NONE);
+        self.pass();
+        Some(front)
     }
 }
 
@@ -134,33 +224,40 @@ pub(crate) struct Responder {
 impl Responder {
     /// Archives the reply and sends it. Its place was reserved by the ask.
     pub(crate) fn reply<R: ShmRoot>(mut self, reply: &R) {
-        let session = self.link.session.clone();
-        match parcel::pack(reply, &session.pool, session.message_limit, |bytes| {
-            self.link.warm(bytes)
-        }) {
-            Ok(parcel) => self.send(SlotKind::Reply, 0, Some(parcel)),
-            Err(Packing::TooLarge { .. }) => self.send(SlotKind::Fail, Failure::TooLarge as u32, None),
+        let link = self.link.clone();
+        let session = &link.session;
+        let mut descriptor = Descriptor::new(SlotKind::Reply, 0, 0, 0, self.correlation);
+        if parcel::pack_inline(reply, &mut descriptor) {
+            return self.send(descriptor, None);
+        }
+        let fail = |failure| Self::failed(failure, self.correlation);
+        let warm = |bytes| link.warm(bytes);
+        match parcel::pack(reply, &session.pool, session.message_limit, warm) {
+            Ok(parcel) => self.send(descriptor, Some(parcel)),
+            Err(Packing::TooLarge { .. }) => self.send(fail(Failure::TooLarge), None),
             Err(Packing::Full | Packing::Beyond { .. } | Packing::Kernel(_)) => {
-                self.send(SlotKind::Fail, Failure::Memory as u32, None)
+                self.send(fail(Failure::Memory), None)
             }
-            Err(Packing::Archive(_)) => self.send(SlotKind::Fail, Failure::Archive as u32, None),
+            Err(Packing::Archive(_)) => self.send(fail(Failure::Archive), None),
         }
     }
 
     pub(crate) fn fail(mut self, failure: Failure) {
-        self.send(SlotKind::Fail, failure as u32, None);
+        self.send(Self::failed(failure, self.correlation), None);
     }
 
-    fn send(&mut self, kind: SlotKind, code: u32, parcel: Option<Parcel>) {
+    fn failed(failure: Failure, correlation: u64) -> Descriptor {
+        Descriptor::new(SlotKind::Fail, failure as u32, 0, 0, correlation)
+    }
+
+    fn send(&mut self, mut descriptor: Descriptor, mut parcel: Option<Parcel>) {
         self.answered = true;
-        let descriptor = Descriptor::new(kind, code, 0, 0, self.correlation);
-        match self.link.send_reply(descriptor, parcel) {
+        match self.link.send_reply(&mut descriptor, &mut parcel) {
             Ok(()) => self.link.session.counters.replies.add(1),
             // A reply whose segment could not be announced: the asker learns that there was no memory.
             Err(NoSend::Full(_)) => {
-                let descriptor =
-                    Descriptor::new(SlotKind::Fail, Failure::Memory as u32, 0, 0, self.correlation);
-                let _ = self.link.send_reply(descriptor, None);
+                let mut failed = Self::failed(Failure::Memory, self.correlation);
+                let _ = self.link.send_reply(&mut failed, &mut None);
             }
             // The asker is gone, and learned so by its own means.
             Err(NoSend::Lost | NoSend::Stopped) => {}
@@ -171,7 +268,7 @@ impl Responder {
 impl Drop for Responder {
     fn drop(&mut self) {
         if !self.answered {
-            self.send(SlotKind::Fail, Failure::Stopped as u32, None);
+            self.send(Self::failed(Failure::Stopped, self.correlation), None);
         }
     }
 }

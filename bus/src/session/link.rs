@@ -5,7 +5,7 @@
 //! the answering end's ring has slots. This file is the sending half of either end.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -56,6 +56,13 @@ pub(crate) enum Parcel {
 
 /// The route of a reply's buffer: no window counts it.
 const NO_ROUTE: u16 = u16::MAX;
+
+/// Puts a small payload where it travels. Again and again, if the message is refused for want of room.
+fn put_inline(descriptor: &mut Descriptor, parcel: &Option<Parcel>) {
+    if let Some(Parcel::Inline(inline)) = parcel {
+        descriptor.set_inline(inline);
+    }
+}
 
 /// What this end knows of one window.
 #[derive(Debug)]
@@ -368,7 +375,7 @@ impl Link {
         // Lost and stopped routes refuse nothing: they are found out when something is sent.
         sending.lost
             || !matches!(
-                self.check_room(&mut sending, route),
+                self.check_room(&mut sending, route, 1),
                 Err(Refusal::No(NoSend::Full(_)))
             )
     }
@@ -390,7 +397,7 @@ impl Link {
             if sending.since_collect >= COLLECT_EVERY {
                 self.take_returns(&mut sending)?;
             }
-            self.check_room(&mut sending, route)?;
+            self.check_room(&mut sending, route, descriptor.slots())?;
             if let Some(buffer) = buffer {
                 self.session.announce(&self.pool, buffer.segment)?;
                 let token = self.issue(&mut sending, buffer.held, route);
@@ -422,24 +429,48 @@ impl Link {
         self.room.wake();
     }
 
-    /// Sends a tell or an ask. On failure the parcel stays with the caller.
+    /// Sends a tell or an ask: `descriptor` with what is in the parcel, or with the payload that it has already.
+    /// On failure the parcel stays with the caller.
     pub(crate) fn send_request(
         &self,
-        mut descriptor: Descriptor,
+        descriptor: &mut Descriptor,
         parcel: &mut Option<Parcel>,
     ) -> Result<(), NoSend> {
-        let route = descriptor.route();
+        put_inline(descriptor, parcel);
         let mut sending = lock(&self.sending);
-        let outcome = self.try_request(&mut sending, &mut descriptor, route, parcel);
+        let outcome = self.try_request(&mut sending, descriptor, parcel);
         drop(sending);
         self.sent(outcome)
+    }
+
+    /// As [`send_request`](Self::send_request), for all that there is room for, with one ring of the bell: those sent
+    /// are gone from the front of `requests`. `Err` says why the next one was not sent.
+    pub(crate) fn send_requests(
+        &self,
+        requests: &mut VecDeque<(Descriptor, Option<Parcel>)>,
+    ) -> Result<(), NoSend> {
+        let (mut outcome, mut count) = (Ok(()), 0);
+        let mut sending = lock(&self.sending);
+        while let Some((descriptor, parcel)) = requests.front_mut() {
+            put_inline(descriptor, parcel);
+            outcome = self.try_request(&mut sending, descriptor, parcel);
+            if outcome.is_err() {
+                break;
+            }
+            requests.pop_front();
+            count += 1;
+        }
+        drop(sending);
+        if count > 0 {
+            self.ring();
+        }
+        self.refused(outcome)
     }
 
     fn try_request(
         &self,
         sending: &mut Sending,
         descriptor: &mut Descriptor,
-        route: u16,
         parcel: &mut Option<Parcel>,
     ) -> Result<(), Refusal> {
         if sending.lost {
@@ -449,15 +480,15 @@ impl Link {
         if sending.since_collect >= COLLECT_EVERY {
             self.take_returns(sending)?;
         }
-        self.check_room(sending, route)?;
-        let inline = matches!(parcel, Some(Parcel::Inline(_)));
-        self.push(sending, descriptor, parcel, route)?;
-        sending.count(route, inline);
+        let route = descriptor.route();
+        self.check_room(sending, route, descriptor.slots())?;
+        let buffered = self.push(sending, descriptor, parcel, route)?;
+        sending.count(route, !buffered);
         Ok(())
     }
 
-    /// Whether the window, the return ring and the IO queue have room for one more.
-    fn check_room(&self, sending: &mut Sending, route: u16) -> Result<(), Refusal> {
+    /// Whether the window, the return ring and the IO queue have room for one more message of so many slots.
+    fn check_room(&self, sending: &mut Sending, route: u16, slots: u64) -> Result<(), Refusal> {
         // A second look at each bound comes after the returns were taken.
         for again in [false, true] {
             let window = &sending.windows[usize::from(route)];
@@ -468,7 +499,7 @@ impl Link {
                 Bound::Window
             } else if sending.unreturned >= sending.returns_limit {
                 Bound::Returns
-            } else if sending.producer.room()? == 0 {
+            } else if !sending.producer.has_room(slots)? {
                 Bound::Ring
             } else {
                 break;
@@ -482,71 +513,79 @@ impl Link {
 
     /// What follows a send once the lock is released.
     fn sent(&self, outcome: Result<(), Refusal>) -> Result<(), NoSend> {
-        match outcome {
-            Ok(()) => {
-                self.ring();
-                Ok(())
-            }
-            Err(Refusal::No(why)) => Err(why),
-            Err(Refusal::Violation(violation)) => {
-                self.session.violated(violation);
-                Err(NoSend::Lost)
-            }
+        if outcome.is_ok() {
+            self.ring();
         }
+        self.refused(outcome)
+    }
+
+    fn refused(&self, outcome: Result<(), Refusal>) -> Result<(), NoSend> {
+        outcome.map_err(|refusal| match refusal {
+            Refusal::No(why) => why,
+            Refusal::Violation(violation) => {
+                self.session.violated(violation);
+                NoSend::Lost
+            }
+        })
     }
 
     /// Sends a reply, for which the ask keeps a place.
     pub(crate) fn send_reply(
         &self,
-        mut descriptor: Descriptor,
-        parcel: Option<Parcel>,
+        descriptor: &mut Descriptor,
+        parcel: &mut Option<Parcel>,
     ) -> Result<(), NoSend> {
-        let mut parcel = parcel;
+        put_inline(descriptor, parcel);
         let mut sending = lock(&self.sending);
-        if sending.lost {
-            return Err(NoSend::Lost);
-        }
-        let outcome = (|| {
-            sending.since_collect += 1;
-            if sending.since_collect >= COLLECT_EVERY {
-                self.take_returns(&mut sending)?;
-            }
-            if sending.producer.room()? == 0 {
-                return Err(Refusal::Violation(Violation::Asks(self.room.limit())));
-            }
-            let buffered = matches!(parcel, Some(Parcel::Buffer(..)));
-            if buffered && sending.unreturned >= sending.returns_limit {
-                self.take_returns(&mut sending)?;
-                if sending.unreturned >= sending.returns_limit {
-                    return Err(Refusal::Violation(Violation::Asks(self.room.limit())));
-                }
-            }
-            self.push(&mut sending, &mut descriptor, &mut parcel, NO_ROUTE)?;
-            sending.unreturned += u32::from(buffered);
-            sending.sent += 1;
-            Ok(())
-        })();
+        let outcome = self.try_reply(&mut sending, descriptor, parcel);
         drop(sending);
         self.sent(outcome)
     }
 
-    /// Writes the slot. After this nothing can fail.
+    fn try_reply(
+        &self,
+        sending: &mut Sending,
+        descriptor: &mut Descriptor,
+        parcel: &mut Option<Parcel>,
+    ) -> Result<(), Refusal> {
+        if sending.lost {
+            return Err(Refusal::No(NoSend::Lost));
+        }
+        sending.since_collect += 1;
+        if sending.since_collect >= COLLECT_EVERY {
+            self.take_returns(sending)?;
+        }
+        let crowded = || Refusal::Violation(Violation::Asks(self.room.limit()));
+        if !sending.producer.has_room(descriptor.slots())? {
+            return Err(crowded());
+        }
+        if matches!(parcel, Some(Parcel::Buffer(..))) && sending.unreturned >= sending.returns_limit {
+            self.take_returns(sending)?;
+            if sending.unreturned >= sending.returns_limit {
+                return Err(crowded());
+            }
+        }
+        let buffered = self.push(sending, descriptor, parcel, NO_ROUTE)?;
+        sending.unreturned += u32::from(buffered);
+        sending.sent += 1;
+        Ok(())
+    }
+
+    /// Writes the message's slots. After this nothing can fail. Returns whether it has a buffer.
     fn push(
         &self,
         sending: &mut Sending,
         descriptor: &mut Descriptor,
         parcel: &mut Option<Parcel>,
         route: u16,
-    ) -> Result<(), Refusal> {
-        match parcel {
-            None => {}
-            Some(Parcel::Inline(inline)) => descriptor.set_inline(inline),
-            Some(Parcel::Buffer(buffer, _)) => {
-                // The announcement goes first: the socket keeps it even if we die at once.
-                self.session.announce(&self.pool, buffer.segment())?;
-            }
+    ) -> Result<bool, Refusal> {
+        if let Some(Parcel::Buffer(buffer, _)) = parcel {
+            // The announcement goes first: the socket keeps it even if we die at once.
+            self.session.announce(&self.pool, buffer.segment())?;
         }
+        let mut buffered = false;
         if let Some(Parcel::Buffer(buffer, len)) = parcel.take() {
+            buffered = true;
             let (segment, offset) = (buffer.segment(), buffer.offset() as u64);
             let token = self.issue(sending, buffer.into_held(), route);
             descriptor.set_buffer(BufferRef {
@@ -557,7 +596,7 @@ impl Link {
             });
         }
         sending.producer.push(descriptor);
-        Ok(())
+        Ok(buffered)
     }
 
     /// The peer is about to hold a buffer.

@@ -2,13 +2,12 @@
 
 use std::{
     any::TypeId,
-    collections::VecDeque,
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Mutex, MutexGuard, Weak},
     task::{Context, Waker},
 };
 
 use super::{
-    delivery::Delivery,
+    delivery::{Deliveries, Delivery},
     frame::{Binding, KindInfo},
     node::Node,
     port::Port,
@@ -16,7 +15,7 @@ use super::{
 };
 use crate::{
     message::{ShmMessage, schema::Schema},
-    shm::sync::lock,
+    shm::{checked::Violation, sync::lock},
 };
 
 /// One message type, as sender and receiver compare it.
@@ -54,9 +53,72 @@ impl Kind {
 
 #[derive(Debug, Default)]
 struct Queue {
-    messages: VecDeque<Delivery>,
+    messages: Deliveries,
     waker: Option<Waker>,
     closed: bool,
+}
+
+/// A mailbox that takes messages in; nobody takes any out meanwhile.
+#[derive(Debug)]
+pub(crate) struct Intake<'a> {
+    mailbox: &'a Mailbox,
+    queue: MutexGuard<'a, Queue>,
+}
+
+impl Intake<'_> {
+    /// Whether the mailbox handles this kind of message.
+    #[inline]
+    pub(crate) fn check(&self, kind: u16) -> Result<(), Violation> {
+        let kinds = self.mailbox.kinds.len();
+        if usize::from(kind) < kinds {
+            Ok(())
+        } else {
+            Err(Violation::MessageKind { kind, kinds })
+        }
+    }
+
+    /// A place for one more message, to be filled, and then said to be by [`filled`](Self::filled). `None`: the
+    /// mailbox is closed.
+    #[inline]
+    pub(crate) fn place(&mut self) -> Option<&mut Delivery> {
+        let queue = &mut *self.queue;
+        (!queue.closed).then(|| queue.messages.push())
+    }
+
+    /// The place has a message.
+    #[inline]
+    pub(crate) fn filled(&mut self, wakers: &mut Vec<Waker>) {
+        let queue = &mut *self.queue;
+        if queue.messages.len() == 1 {
+            self.mailbox.port.runnable_add(1);
+        }
+        if let Some(waker) = queue.waker.take() {
+            wakers.push(waker);
+        }
+    }
+
+    /// The place was not filled after all.
+    pub(crate) fn unfilled(&mut self) {
+        self.queue.messages.unpush();
+    }
+
+    /// Lets the oldest message go if a subscription has more than it keeps.
+    pub(crate) fn trim(mut self) {
+        let Some(subscription) = &self.mailbox.subscription else {
+            return;
+        };
+        if subscription
+            .keep_last()
+            .is_none_or(|keep| self.queue.messages.len() <= keep)
+        {
+            return;
+        }
+        let oldest = self.queue.messages.pop();
+        drop(self);
+        if let Some(publisher) = oldest.as_ref().and_then(Delivery::publisher) {
+            subscription.overwritten(publisher);
+        }
+    }
 }
 
 /// The receiving end of a name.
@@ -89,54 +151,34 @@ impl Mailbox {
         })
     }
 
-    /// Takes a message in. Gives it back if the mailbox is closed. Called under the port's lock.
-    pub(crate) fn push(&self, delivery: Delivery, wakers: &mut Vec<Waker>) -> Option<Delivery> {
-        let mut queue = lock(&self.queue);
-        if queue.closed {
-            return Some(delivery);
+    /// Opens it for messages, one after the other. Called under the port's lock.
+    pub(crate) fn intake(&self) -> Intake<'_> {
+        Intake {
+            mailbox: self,
+            queue: lock(&self.queue),
         }
-        if queue.messages.is_empty() {
-            self.port.runnable_add(1);
-        }
-        queue.messages.push_back(delivery);
-        wakers.extend(queue.waker.take());
-        if let Some(subscription) = &self.subscription
-            && subscription
-                .keep_last()
-                .is_some_and(|keep| queue.messages.len() > keep)
-        {
-            let oldest = queue.messages.pop_front();
-            drop(queue);
-            if let Some(publisher) = oldest.as_ref().and_then(Delivery::publisher) {
-                subscription.overwritten(publisher);
-            }
-        }
-        None
     }
 
     /// Takes the oldest message.
     pub(crate) fn pop(&self) -> Option<Delivery> {
         let mut queue = lock(&self.queue);
-        let message = queue.messages.pop_front();
+        let message = queue.messages.pop();
         if message.is_some() && queue.messages.is_empty() {
             self.port.runnable_sub(1);
         }
         message
     }
 
-    /// Moves all that has arrived behind what `into` holds. Returns whether there was anything.
-    pub(crate) fn take(&self, into: &mut VecDeque<Delivery>) -> bool {
+    /// Takes all that has arrived, in exchange for an empty queue. Returns whether there was anything.
+    pub(crate) fn take(&self, into: &mut Deliveries) -> bool {
+        debug_assert!(into.is_empty());
         let mut queue = lock(&self.queue);
         if queue.messages.is_empty() {
             return false;
         }
         self.port.runnable_sub(1);
-        if into.is_empty() {
-            // Both queues keep their memory: no allocation once they have grown.
-            std::mem::swap(into, &mut queue.messages);
-        } else {
-            into.append(&mut queue.messages);
-        }
+        // Both queues keep their memory: no allocation once they have grown.
+        std::mem::swap(into, &mut queue.messages);
         true
     }
 
@@ -167,7 +209,7 @@ impl Mailbox {
 
     /// Withdraws the name. Messages not yet handled become dead letters, and their asks fail.
     pub(crate) fn close(&self) {
-        let (messages, waker) = {
+        let (mut messages, waker) = {
             let mut queue = lock(&self.queue);
             if std::mem::replace(&mut queue.closed, true) {
                 return;
@@ -187,7 +229,9 @@ impl Mailbox {
         }
         if self.subscription.as_ref().is_some_and(Subscription::is_group) {
             // Another member gets them.
-            messages.into_iter().for_each(Delivery::refuse);
+            while let Some(message) = messages.pop() {
+                message.refuse();
+            }
         }
         if let Some(waker) = waker {
             waker.wake();

@@ -103,9 +103,9 @@ impl Session {
     ) -> Arc<Link> {
         let (own, peer) = (half.parts, offer.parts);
         let receiving_limit = own.returns.len() as u32;
-        // A reply takes a slot of the answering end's ring, and its buffer an entry of our return ring.
+        // A reply takes up to two slots of the answering end's ring, and its buffer an entry of our return ring.
         let asks = if asking {
-            (peer.slots.len() as u32).min(receiving_limit)
+            (peer.slots.len() as u32 / 2).min(receiving_limit)
         } else {
             receiving_limit
         };

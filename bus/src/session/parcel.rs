@@ -7,7 +7,7 @@ use crate::{
     error::{Bound, ResourceError, SendError},
     message::{ArchiveError, ShmRoot, archive_into},
     shm::{
-        descriptor::Inline,
+        descriptor::{Descriptor, Inline},
         layout::INLINE_BYTES,
         pool::{Buffer, Pool, PoolError},
     },
@@ -87,6 +87,25 @@ pub(crate) fn with_memory<S, R>(
                 state = back;
             }
             Err((back, why)) => return Err((back, why.to(name))),
+        }
+    }
+}
+
+/// Archives a small value straight into its descriptor. `false`: it may be larger than the IO queue takes, or cannot be
+/// archived, which [`pack`] tells apart.
+#[inline]
+pub(crate) fn pack_inline<T: ShmRoot>(value: &T, descriptor: &mut Descriptor) -> bool {
+    if value.size_bound().is_none_or(|bound| bound > INLINE_BYTES) {
+        return false;
+    }
+    match archive_into(value, descriptor.inline_mut()) {
+        Ok(len) => {
+            descriptor.set_inline_len(len);
+            true
+        }
+        Err(_) => {
+            *descriptor.inline_mut() = [0; INLINE_BYTES];
+            false
         }
     }
 }

@@ -23,7 +23,7 @@ use super::{
     asks::{Asks, Failure, Outcome, Ticket},
     delivery::{Delivery, Sender},
     link::Link,
-    mailbox::Mailbox,
+    mailbox::{Intake, Mailbox},
     mailboxes::Mailboxes,
     spin::{BURST, Policy, Wait},
     topics::subscription::Attachment,
@@ -34,7 +34,7 @@ use crate::{
     shm::{
         bell::Bell,
         checked::Violation,
-        descriptor::{Descriptor, SlotKind},
+        descriptor::{Descriptor, Head, SlotKind},
         doorbell::Parker,
         ring::Consumer,
         segment::{Segment, create_bell},
@@ -502,7 +502,7 @@ struct Delivering<'a> {
     wakers: &'a mut Vec<Waker>,
 }
 
-impl Delivering<'_> {
+impl<'a> Delivering<'a> {
     /// Moves what has arrived on one link, at most a batch. Returns how many messages.
     fn drain_link(&mut self, receiving: &mut Receiving) -> u32 {
         if receiving.violated {
@@ -516,28 +516,37 @@ impl Delivering<'_> {
     }
 
     fn drain_ring(&mut self, receiving: &mut Receiving) -> Result<u32, Violation> {
+        // The mailbox that the last message was for: its lock is taken once for all that follow each other.
+        let mut intake: Option<(u32, Intake<'a>)> = None;
         for count in 0..BATCH {
-            let Some(descriptor) = receiving.consumer.peek()? else {
+            let Some(head) = receiving.consumer.peek()? else {
                 return Ok(count);
             };
             // `false`: its segment is still on its way; the slot stays the next one.
-            if !self.deliver(receiving, &descriptor)? {
+            if !self.deliver(receiving, head, &mut intake)? {
                 return Ok(count);
             }
-            receiving.consumer.pass();
-            receiving.passed += 1;
+            receiving.consumer.pass(head);
+            receiving.passed += head.slots() as u32;
         }
         Ok(BATCH)
     }
 
-    fn deliver(&mut self, receiving: &mut Receiving, descriptor: &Descriptor) -> Result<bool, Violation> {
+    fn deliver(
+        &mut self,
+        receiving: &mut Receiving,
+        head: Head,
+        intake: &mut Option<(u32, Intake<'a>)>,
+    ) -> Result<bool, Violation> {
         let link = &receiving.link;
-        let kind = descriptor.kind()?;
+        let kind = head.kind()?;
         if link.asking != matches!(kind, SlotKind::Reply | SlotKind::Fail) {
             return Err(Violation::Direction);
         }
         if link.asking {
-            return self.answer(link, kind, descriptor);
+            let mut descriptor = Descriptor::EMPTY;
+            receiving.consumer.read(head, &mut descriptor)?;
+            return self.answer(link, kind, &descriptor);
         }
         if receiving.delivered >= receiving.allowed {
             let limit = u64::from(link.receiving_limit);
@@ -546,54 +555,104 @@ impl Delivering<'_> {
                 return Err(Violation::Unreleased { limit });
             }
         }
-        if !link.inbound.has_memory_of(descriptor)? {
-            return Ok(false);
+        let number = head.mailbox();
+        if kind == SlotKind::Publish {
+            // Locks that are held while a subscription is looked at come after this one.
+            *intake = None;
+            let mut descriptor = Descriptor::EMPTY;
+            receiving.consumer.read(head, &mut descriptor)?;
+            return Ok(
+                link.inbound.has_memory_of(&descriptor)? && self.deliver_published(receiving, &descriptor)?
+            );
         }
-        let mailbox = self.mailboxes.find(descriptor.mailbox())?;
-        let sender = match (kind, mailbox) {
-            (SlotKind::Publish, Some(mailbox)) => {
-                let number = descriptor.mailbox();
-                let known = receiving.publisher.as_ref().filter(|(of, publisher)| {
-                    *of == number && publisher.source.topic_id == descriptor.topic()
-                });
-                let publisher = match known {
-                    Some((_, publisher)) => publisher.clone(),
-                    None => {
-                        let subscription = mailbox.subscription.as_ref().ok_or(Violation::Direction)?;
-                        let node = link.session.peer.id;
-                        // The frame that says what this topic is may still be on its way.
-                        let Some(publisher) = subscription.attachment(node, descriptor.topic()) else {
-                            return Ok(false);
-                        };
-                        receiving.publisher = Some((number, publisher.clone()));
-                        publisher
-                    }
-                };
-                Sender::Publisher(publisher)
+        if !intake.as_ref().is_some_and(|(known, _)| *known == number) {
+            *intake = match self.mailboxes.find(number)? {
+                Some(mailbox) if mailbox.subscription.is_some() => return Err(Violation::Direction),
+                Some(mailbox) => Some((number, mailbox.intake())),
+                None => None,
+            };
+        }
+        if let Some((_, intake)) = intake {
+            intake.check(head.message())?;
+        }
+        let mut dead = Delivery::NONE;
+        let mut place = intake.as_mut().and_then(|(_, intake)| intake.place());
+        // It was bound when the message was sent.
+        let is_dead = place.is_none();
+        let delivery = place.as_deref_mut().unwrap_or(&mut dead);
+        let found = (|| {
+            receiving.consumer.read(head, &mut delivery.descriptor)?;
+            if head.has_buffer() {
+                if !link.inbound.has_memory_of(&delivery.descriptor)? {
+                    return Ok(false);
+                }
+                link.inbound.prefetch(&delivery.descriptor)?;
             }
-            (SlotKind::Publish, None) => Sender::Any,
-            (_, Some(mailbox)) if mailbox.subscription.is_some() => return Err(Violation::Direction),
-            (SlotKind::Ask, _) => Sender::Asker(link.clone()),
+            Ok(true)
+        })();
+        if !matches!(found, Ok(true)) {
+            if let Some((_, intake)) = intake.as_mut().filter(|_| !is_dead) {
+                intake.unfilled();
+            }
+            return found;
+        }
+        delivery.inbound = Some(link.inbound.clone());
+        delivery.sender = match kind {
+            SlotKind::Ask => Sender::Asker(link.clone()),
             _ => Sender::Any,
         };
         receiving.delivered += 1;
-        let delivery = Delivery::new(*descriptor, link.inbound.clone(), sender);
-        let undelivered = match mailbox {
-            Some(mailbox) => {
-                let (kind, kinds) = (descriptor.message(), mailbox.kinds.len());
-                if usize::from(kind) >= kinds {
-                    return Err(Violation::MessageKind { kind, kinds });
-                }
-                mailbox.push(delivery, self.wakers)
-            }
-            // It was bound when the message was sent.
-            None => Some(delivery),
-        };
-        match undelivered {
-            None => {}
+        match intake {
+            Some((_, intake)) if !is_dead => intake.filled(self.wakers),
+            _ => link.session.counters.dead_letters.add(1),
+        }
+        Ok(true)
+    }
+
+    fn deliver_published(
+        &mut self,
+        receiving: &mut Receiving,
+        descriptor: &Descriptor,
+    ) -> Result<bool, Violation> {
+        let link = &receiving.link;
+        let number = descriptor.mailbox();
+        let Some(mailbox) = self.mailboxes.find(number)? else {
             // Published before the subscription's end was heard of: a group's other members may get it.
-            Some(late) if kind == SlotKind::Publish => late.refuse(),
-            Some(_) => link.session.counters.dead_letters.add(1),
+            receiving.delivered += 1;
+            Delivery::new(descriptor, link.inbound.clone(), Sender::Any).refuse();
+            return Ok(true);
+        };
+        let known = receiving
+            .publisher
+            .as_ref()
+            .filter(|(of, publisher)| *of == number && publisher.source.topic_id == descriptor.topic());
+        let publisher = match known {
+            Some((_, publisher)) => publisher.clone(),
+            None => {
+                let subscription = mailbox.subscription.as_ref().ok_or(Violation::Direction)?;
+                let node = link.session.peer.id;
+                // The frame that says what this topic is may still be on its way.
+                let Some(publisher) = subscription.attachment(node, descriptor.topic()) else {
+                    return Ok(false);
+                };
+                receiving.publisher = Some((number, publisher.clone()));
+                publisher
+            }
+        };
+        receiving.delivered += 1;
+        let mut intake = mailbox.intake();
+        intake.check(descriptor.message())?;
+        let delivery = Delivery::new(descriptor, link.inbound.clone(), Sender::Publisher(publisher));
+        match intake.place() {
+            Some(place) => {
+                *place = delivery;
+                intake.filled(self.wakers);
+                intake.trim();
+            }
+            None => {
+                drop(intake);
+                delivery.refuse();
+            }
         }
         Ok(true)
     }

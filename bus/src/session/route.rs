@@ -161,11 +161,21 @@ impl Node {
 
 /// A message to be sent when there is room.
 pub(crate) trait Content {
+    /// Archives it into the descriptor, if it is small. See [`parcel::pack_inline`].
+    fn pack_inline(&mut self, _: &mut Descriptor) -> bool {
+        false
+    }
+
     /// Its archive. Called again if it failed for want of memory.
     fn pack(&mut self, route: &Route) -> Result<Parcel, SendError>;
 }
 
 impl<T: ShmRoot> Content for &T {
+    #[inline]
+    fn pack_inline(&mut self, descriptor: &mut Descriptor) -> bool {
+        parcel::pack_inline(*self, descriptor)
+    }
+
     fn pack(&mut self, route: &Route) -> Result<Parcel, SendError> {
         route.pack_or_collect(*self)
     }
@@ -250,9 +260,9 @@ impl Route {
         value: &T,
     ) -> Result<(), (Lent, SendError)> {
         let sealed = self.lender().seal(lent, value)?;
-        let descriptor = self.descriptor(SlotKind::Tell, message, 0);
+        let mut descriptor = self.descriptor(SlotKind::Tell, message, 0);
         sealed
-            .send(|parcel| self.link.send_request(descriptor, parcel))
+            .send(|parcel| self.link.send_request(&mut descriptor, parcel))
             .map_err(|(lent, why)| (lent, self.refusal(why)))
     }
 
@@ -271,10 +281,13 @@ impl Route {
         if self.link.is_lost() {
             return Err(self.refusal(NoSend::Lost));
         }
-        let mut parcel = Some(self.pack_or_collect(value)?);
-        let descriptor = self.descriptor(SlotKind::Tell, message, 0);
+        let mut descriptor = self.descriptor(SlotKind::Tell, message, 0);
+        let mut parcel = match parcel::pack_inline(value, &mut descriptor) {
+            true => None,
+            false => Some(self.pack_or_collect(value)?),
+        };
         self.link
-            .send_request(descriptor, &mut parcel)
+            .send_request(&mut descriptor, &mut parcel)
             .map_err(|why| self.refusal(why))
     }
 

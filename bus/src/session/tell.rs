@@ -11,6 +11,7 @@ use super::{
     route::{Content, Route},
 };
 use crate::{
+    config::Spin,
     error::{Bound, SendError},
     shm::descriptor::SlotKind,
 };
@@ -37,15 +38,15 @@ impl<'a, C: Content> Tell<'a, C> {
 
     /// `Err`: there is no room. It costs no allocation, because it may happen many times per message.
     fn attempt(&mut self) -> Result<Result<(), SendError>, Bound> {
-        if self.parcel.is_none() {
+        let mut descriptor = self.route.descriptor(SlotKind::Tell, self.message, 0);
+        if self.parcel.is_none() && !self.content.pack_inline(&mut descriptor) {
             match self.content.pack(self.route) {
                 Ok(parcel) => self.parcel = Some(parcel),
                 Err(SendError::Full { bound, .. }) => return Err(bound),
                 Err(error) => return Ok(Err(error)),
             }
         }
-        let descriptor = self.route.descriptor(SlotKind::Tell, self.message, 0);
-        match self.route.link.send_request(descriptor, &mut self.parcel) {
+        match self.route.link.send_request(&mut descriptor, &mut self.parcel) {
             Ok(()) => Ok(Ok(())),
             Err(NoSend::Full(bound)) => Err(bound),
             Err(why) => Ok(Err(self.route.refusal(why))),
@@ -94,6 +95,10 @@ pub(crate) fn wait_for_room<R>(
                 return Poll::Ready(done);
             }
         }
+    }
+    if matches!(route.node.config.spin, Spin::Always) {
+        cx.waker().wake_by_ref();
+        return Poll::Pending;
     }
     route.link.wait(cx.waker());
     match attempt() {

@@ -52,11 +52,15 @@ pub(crate) enum Published {
 }
 
 /// The sequence word of position `position` in a ring of `slots`: which time round it is, from 1.
-pub(crate) fn sequence_of(position: u64, slots: u64) -> u32 {
+///
+/// `slots` is a power of two: a shift, where a division costs as much as the rest of a look.
+#[inline(always)]
+pub(crate) fn sequence_of(position: u64, slots: usize) -> u32 {
     // Wraps after 2^32 laps, where 0 cannot be taken for "never written": the slot then holds u32::MAX.
-    ((position / slots) as u32).wrapping_add(1)
+    ((position >> slots.trailing_zeros()) as u32).wrapping_add(1)
 }
 
+#[inline(always)]
 pub(crate) fn published(found: u32, expected: u32) -> Result<Published, Violation> {
     if found == expected {
         Ok(Published::Yes)

@@ -1,8 +1,8 @@
-//! A private copy of one slot: what is sent, and what was received.
+//! A private copy of one message's slots: what is sent, and what was received.
 
 use super::{
     checked::Violation,
-    layout::{INLINE_BYTES, SLOT_WORDS, TOPIC_INLINE_BYTES},
+    layout::{INLINE_BYTES, SLOT_BYTES, TOPIC_INLINE_BYTES},
 };
 
 /// What a slot carries.
@@ -23,9 +23,9 @@ pub(crate) enum SlotKind {
 
 /// The payload stands in a buffer of the pool instead of the slot.
 const FLAG_BUFFER: u8 = 1;
-const PAYLOAD: usize = 3;
-const TOPIC: usize = 6;
-const TIME: usize = 7;
+/// Words of the payload that a topic message has for itself.
+const TOPIC: usize = 3;
+const TIME: usize = 4;
 
 /// A buffer as a descriptor names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,43 +40,16 @@ pub(crate) struct BufferRef {
     pub(crate) len: u64,
 }
 
-/// One slot, copied out of (or not yet into) shared memory.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(16))]
-pub(crate) struct Descriptor {
-    pub(crate) words: [u64; SLOT_WORDS],
-}
+/// The words 0 to 2 of a message's slot: what it is and where it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Head(pub(crate) [u64; 3]);
 
-impl Descriptor {
-    pub(crate) fn new(kind: SlotKind, mailbox: u32, message: u16, route: u16, correlation: u64) -> Self {
-        let mut words = [0; SLOT_WORDS];
-        words[0] = u64::from(kind as u8) << 32;
-        words[1] = u64::from(mailbox) | u64::from(message) << 32 | u64::from(route) << 48;
-        words[2] = correlation;
-        Self { words }
-    }
-
-    /// Puts a payload of at most [`INLINE_BYTES`] into the descriptor itself.
-    pub(crate) fn set_inline(&mut self, payload: &Inline) {
-        self.words[0] |= u64::from(payload.len) << 48;
-        for (word, bytes) in self.words[PAYLOAD..]
-            .iter_mut()
-            .zip(payload.bytes.chunks_exact(8))
-        {
-            *word = u64::from_ne_bytes(bytes.try_into().expect("chunks of 8"));
-        }
-    }
-
-    pub(crate) fn set_buffer(&mut self, buffer: BufferRef) {
-        self.words[0] |= u64::from(FLAG_BUFFER) << 40;
-        self.words[PAYLOAD] = u64::from(buffer.segment) | u64::from(buffer.token) << 32;
-        self.words[PAYLOAD + 1] = buffer.offset;
-        self.words[PAYLOAD + 2] = buffer.len;
-    }
-
+impl Head {
     /// The kind, where the byte names one.
-    pub(crate) fn kind(&self) -> Result<SlotKind, Violation> {
-        match (self.words[0] >> 32) as u8 {
+    #[inline]
+    pub(crate) fn kind(self) -> Result<SlotKind, Violation> {
+        match (self.0[0] >> 32) as u8 {
             1 => Ok(SlotKind::Tell),
             2 => Ok(SlotKind::Ask),
             3 => Ok(SlotKind::Reply),
@@ -86,84 +59,185 @@ impl Descriptor {
         }
     }
 
-    pub(crate) fn mailbox(&self) -> u32 {
-        self.words[1] as u32
+    #[inline]
+    pub(crate) fn mailbox(self) -> u32 {
+        self.0[1] as u32
     }
 
     /// Index of the message's type among those the mailbox handles.
-    pub(crate) fn message(&self) -> u16 {
-        (self.words[1] >> 32) as u16
+    #[inline]
+    pub(crate) fn message(self) -> u16 {
+        (self.0[1] >> 32) as u16
     }
 
     /// The sender's own number for the window this message takes a place of.
-    pub(crate) fn route(&self) -> u16 {
-        (self.words[1] >> 48) as u16
+    #[inline]
+    pub(crate) fn route(self) -> u16 {
+        (self.0[1] >> 48) as u16
     }
 
-    pub(crate) fn correlation(&self) -> u64 {
-        self.words[2]
+    #[inline]
+    pub(crate) fn correlation(self) -> u64 {
+        self.0[2]
+    }
+
+    #[inline]
+    pub(crate) fn has_buffer(self) -> bool {
+        (self.0[0] >> 40) as u8 & FLAG_BUFFER != 0
+    }
+
+    /// How many slots the message takes.
+    #[inline]
+    pub(crate) fn slots(self) -> u64 {
+        1 + u64::from(usize::from(self.inline_len()) > SLOT_BYTES)
+    }
+
+    fn inline_len(self) -> u8 {
+        (self.0[0] >> 48) as u8
+    }
+}
+
+/// One message's slot or two, copied out of (or not yet into) shared memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C, align(16))]
+pub(crate) struct Descriptor {
+    pub(crate) head: Head,
+    /// So that the payload starts at a multiple of 16.
+    pad: u64,
+    /// The words 3 to 8, and those that a second slot adds.
+    payload: [u8; INLINE_BYTES],
+}
+
+impl std::ops::Deref for Descriptor {
+    type Target = Head;
+    fn deref(&self) -> &Head {
+        &self.head
+    }
+}
+
+impl Descriptor {
+    pub(crate) const EMPTY: Descriptor = Descriptor {
+        head: Head([0; 3]),
+        pad: 0,
+        payload: [0; INLINE_BYTES],
+    };
+
+    #[inline]
+    pub(crate) fn new(kind: SlotKind, mailbox: u32, message: u16, route: u16, correlation: u64) -> Self {
+        Self {
+            head: Head([
+                u64::from(kind as u8) << 32,
+                u64::from(mailbox) | u64::from(message) << 32 | u64::from(route) << 48,
+                correlation,
+            ]),
+            ..Self::EMPTY
+        }
+    }
+
+    /// Word `at` of the payload.
+    #[inline(always)]
+    pub(crate) fn word(&self, at: usize) -> u64 {
+        let bytes = self.payload[8 * at..].first_chunk();
+        u64::from_ne_bytes(*bytes.expect("a payload has 12 words"))
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_word(&mut self, at: usize, word: u64) {
+        self.payload[8 * at..8 * at + 8].copy_from_slice(&word.to_ne_bytes());
+    }
+
+    /// Where an inline payload is written before [`set_inline_len`](Self::set_inline_len).
+    #[inline]
+    pub(crate) fn inline_mut(&mut self) -> &mut [u8; INLINE_BYTES] {
+        &mut self.payload
+    }
+
+    /// The payload has been written by [`inline_mut`](Self::inline_mut), at most [`INLINE_BYTES`] of it.
+    #[inline]
+    pub(crate) fn set_inline_len(&mut self, len: usize) {
+        debug_assert!(len <= INLINE_BYTES);
+        self.head.0[0] |= (len as u64 & 0xff) << 48;
+    }
+
+    /// Puts a payload of at most [`INLINE_BYTES`] into the descriptor itself.
+    pub(crate) fn set_inline(&mut self, payload: &Inline) {
+        self.payload = payload.bytes;
+        self.set_inline_len(payload.len.into());
+    }
+
+    pub(crate) fn set_buffer(&mut self, buffer: BufferRef) {
+        self.head.0[0] |= u64::from(FLAG_BUFFER) << 40;
+        self.set_word(0, u64::from(buffer.segment) | u64::from(buffer.token) << 32);
+        self.set_word(1, buffer.offset);
+        self.set_word(2, buffer.len);
     }
 
     /// The buffer, or `None` for an inline payload.
     pub(crate) fn buffer(&self) -> Option<BufferRef> {
-        ((self.words[0] >> 40) as u8 & FLAG_BUFFER != 0).then(|| BufferRef {
-            segment: self.words[PAYLOAD] as u32,
-            token: (self.words[PAYLOAD] >> 32) as u32,
-            offset: self.words[PAYLOAD + 1],
-            len: self.words[PAYLOAD + 2],
+        self.has_buffer().then(|| BufferRef {
+            segment: self.word(0) as u32,
+            token: (self.word(0) >> 32) as u32,
+            offset: self.word(1),
+            len: self.word(2),
         })
     }
 
     /// Makes it a message of a topic; the payload must be set before and have at most
     /// [`TOPIC_INLINE_BYTES`] inline.
     pub(crate) fn set_topic(&mut self, topic: u32, time_ns: u64) {
-        self.words[TOPIC] = u64::from(topic);
-        self.words[TIME] = time_ns;
+        self.set_word(TOPIC, topic.into());
+        self.set_word(TIME, time_ns);
     }
 
     /// Marks a topic message that another member of its group had and did not handle.
     pub(crate) fn set_redelivered(&mut self) {
-        self.words[TOPIC] |= 1 << 32;
+        self.set_word(TOPIC, self.word(TOPIC) | 1 << 32);
     }
 
     /// The same message for another subscription.
     pub(crate) fn readdress(&mut self, mailbox: u32, route: u16) {
-        self.words[1] = u64::from(mailbox) | u64::from(route) << 48;
+        self.head.0[1] = u64::from(mailbox) | u64::from(route) << 48;
     }
 
     /// The publisher's number of the topic.
     pub(crate) fn topic(&self) -> u32 {
-        self.words[TOPIC] as u32
+        self.word(TOPIC) as u32
     }
 
     pub(crate) fn is_redelivered(&self) -> bool {
-        self.words[TOPIC] >> 32 != 0
+        self.word(TOPIC) >> 32 != 0
     }
 
     /// When a topic message was published, in ns since 1970.
     pub(crate) fn time_ns(&self) -> u64 {
-        self.words[TIME]
+        self.word(TIME)
     }
 
-    /// A copy of the inline payload; its length is checked.
-    pub(crate) fn inline(&self) -> Result<Inline, Violation> {
-        let len = (self.words[0] >> 48) as u8;
-        let topic = self.kind()? == SlotKind::Publish;
-        if usize::from(len) > if topic { TOPIC_INLINE_BYTES } else { INLINE_BYTES } {
-            return Err(Violation::InlineLength(len));
-        }
-        let mut inline = Inline {
-            bytes: [0; INLINE_BYTES],
-            len,
+    /// The inline payload; its length is checked.
+    #[inline]
+    pub(crate) fn inline(&self) -> Result<&[u8], Violation> {
+        let len = self.inline_len();
+        let most = match self.kind()? {
+            SlotKind::Publish => TOPIC_INLINE_BYTES,
+            _ => INLINE_BYTES,
         };
-        for (bytes, word) in inline.bytes.chunks_exact_mut(8).zip(&self.words[PAYLOAD..]) {
-            bytes.copy_from_slice(&word.to_ne_bytes());
-        }
-        Ok(inline)
+        self.payload[..most]
+            .get(..usize::from(len))
+            .ok_or(Violation::InlineLength(len))
+    }
+
+    /// A copy of the inline payload.
+    #[inline]
+    pub(crate) fn to_inline(&self) -> Result<Inline, Violation> {
+        let len = self.inline()?.len() as u8;
+        Ok(Inline {
+            bytes: self.payload,
+            len,
+        })
     }
 }
 
-/// A payload small enough for a slot, aligned as archives want it.
+/// A payload small enough for the IO queue, aligned as archives want it.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(16))]
 pub(crate) struct Inline {

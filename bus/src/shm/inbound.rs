@@ -7,38 +7,39 @@ use super::{
     checked::{self, Violation},
     descriptor::{BufferRef, Descriptor},
     doorbell::Ringer,
+    layout::LINE,
     lease::{Lease, SharedBytes},
     memory::PeerMemory,
     pool::DEDICATED,
+    prefetch,
     returns::{Return, ReturnWriter},
     room::Room,
     sync::{Mutex, lock},
 };
 
-/// Credits are told at the latest when so many have come together.
-const CREDIT_BATCH: u16 = 64;
+/// What a batch of handlers releases is told at the latest when so many messages have come together.
+const PENDING_MOST: usize = 32;
+/// How much of a payload is asked for when its descriptor is seen, in bytes: of longer ones the processor fetches the
+/// rest by itself.
+const AHEAD_BYTES: usize = 512;
+/// Senders that wait for room are told of it after so many messages, or when the actor has nothing to do.
+const KICK_EVERY: u64 = 256;
+/// A payload from this size on, in bytes, is given back at once: its sender uses the warm buffer again.
+const TELL_FROM: usize = 16 << 10;
 
 #[derive(Debug)]
 struct Releases {
     writer: ReturnWriter,
-    /// Inline messages released and not yet told, all of one route.
-    route: u16,
-    credits: u16,
     /// Messages released so far.
     released: u64,
-    /// Whether this link stands on the list of the thread's batch.
-    listed: bool,
+    /// What this was when senders that wait for room were last told.
+    told: u64,
 }
 
 impl Releases {
-    fn flush(&mut self) {
-        if self.credits > 0 {
-            self.writer.push(Return::Credit {
-                route: self.route,
-                count: self.credits,
-            });
-            self.credits = 0;
-        }
+    fn push(&mut self, what: Return, messages: u64) {
+        self.released += messages;
+        self.writer.push(what);
     }
 }
 
@@ -66,9 +67,75 @@ impl std::fmt::Debug for Report {
     }
 }
 
+/// What a thread has released of one link and not yet told.
+#[derive(Default)]
+struct Pending {
+    /// Whose messages were released last; its senders may still have to be told.
+    link: Option<Arc<Inbound>>,
+    batch: bool,
+    tokens: Vec<u32>,
+    /// Inline messages, all of one route.
+    route: u16,
+    credits: u16,
+}
+
 thread_local! {
-    /// While this thread runs a batch of handlers: the links whose senders are to be told at its end.
-    static BATCH: RefCell<Option<Vec<Arc<Inbound>>>> = const { RefCell::new(None) };
+    /// While this thread runs a batch of handlers: what they release, told together, without a lock for each.
+    static PENDING: RefCell<Pending> = RefCell::default();
+}
+
+impl Pending {
+    /// Gives back what is pending. `idle`: nothing more follows soon.
+    fn tell(&mut self, idle: bool) {
+        let Some(link) = self.link.take() else {
+            return;
+        };
+        let mut releases = lock(&link.releases);
+        for token in self.tokens.drain(..) {
+            releases.push(Return::Token(token), 1);
+        }
+        let (route, count) = (self.route, std::mem::take(&mut self.credits));
+        if count > 0 {
+            releases.push(Return::Credit { route, count }, count.into());
+        }
+        let due = idle || releases.released - releases.told >= KICK_EVERY;
+        if due {
+            releases.told = releases.released;
+        }
+        drop(releases);
+        if due {
+            link.kick();
+        }
+        if !idle {
+            self.link = Some(link);
+        }
+    }
+
+    /// Takes it in, if a batch is under way.
+    fn add(&mut self, link: &Arc<Inbound>, what: Return) -> bool {
+        if !self.batch {
+            return false;
+        }
+        if !self.link.as_ref().is_some_and(|known| Arc::ptr_eq(known, link)) {
+            self.tell(true);
+            self.link = Some(link.clone());
+        }
+        match what {
+            Return::Token(token) => self.tokens.push(token),
+            Return::Nack(_) => return false,
+            Return::Credit { route, count } => {
+                if self.route != route {
+                    self.tell(false);
+                    self.route = route;
+                }
+                self.credits += count;
+            }
+        }
+        if self.tokens.len() + usize::from(self.credits) >= PENDING_MOST {
+            self.tell(false);
+        }
+        true
+    }
 }
 
 /// As long as this lives, releases on this thread are told to their senders together.
@@ -76,38 +143,42 @@ pub(crate) struct ReleaseBatch(());
 
 impl ReleaseBatch {
     /// Begins a batch; inside another one it does nothing.
-    pub(crate) fn begin(scratch: &mut Vec<Arc<Inbound>>) -> Option<Self> {
-        BATCH.with_borrow_mut(|batch| {
-            if batch.is_some() {
-                return None;
-            }
-            *batch = Some(std::mem::take(scratch));
-            Some(Self(()))
+    pub(crate) fn begin() -> Option<Self> {
+        PENDING.with_borrow_mut(|pending| {
+            (!std::mem::replace(&mut pending.batch, true)).then_some(Self(()))
         })
     }
+}
 
-    /// Ends the batch and gives the list's memory back for the next one.
-    pub(crate) fn end(self, scratch: &mut Vec<Arc<Inbound>>) {
+impl ReleaseBatch {
+    /// Ends the batch; another one follows soon on this thread, or [`ReleaseBatch::settle`] is called. Senders that wait
+    /// for room are woken when there is a good deal of it: each wake-up costs as much as many messages.
+    pub(crate) fn go_on(self) {
         std::mem::forget(self);
-        *scratch = Self::tell();
+        Self::end(false);
     }
 
-    fn tell() -> Vec<Arc<Inbound>> {
-        let mut links = BATCH.with_borrow_mut(Option::take).unwrap_or_default();
-        for link in links.drain(..) {
-            let mut releases = lock(&link.releases);
-            releases.listed = false;
-            releases.flush();
-            drop(releases);
-            link.kick();
-        }
-        links
+    /// No batch follows one that was to go on.
+    pub(crate) fn settle() {
+        // `try_with`: an actor may be dropped while its thread's locals are being torn down.
+        let _ = PENDING.try_with(|pending| {
+            if let Ok(mut pending) = pending.try_borrow_mut() {
+                pending.tell(true);
+            }
+        });
+    }
+
+    fn end(idle: bool) {
+        PENDING.with_borrow_mut(|pending| {
+            pending.batch = false;
+            pending.tell(idle);
+        });
     }
 }
 
 impl Drop for ReleaseBatch {
     fn drop(&mut self) {
-        Self::tell();
+        Self::end(true);
     }
 }
 
@@ -124,10 +195,8 @@ impl Inbound {
         let report = Report(Box::new(report));
         let releases = Releases {
             writer,
-            route: 0,
-            credits: 0,
             released: 0,
-            listed: false,
+            told: 0,
         };
         Arc::new(Self {
             releases: Mutex::new(releases),
@@ -147,6 +216,23 @@ impl Inbound {
             .map_or(Ok(true), |buffer| self.memory.knows(buffer.segment))
     }
 
+    /// Asks for the first lines of a message's buffer, which will be read soon.
+    #[inline]
+    pub(crate) fn prefetch(&self, descriptor: &Descriptor) -> Result<(), Violation> {
+        let Some(buffer) = descriptor.buffer().filter(|buffer| buffer.segment & DEDICATED == 0) else {
+            return Ok(());
+        };
+        let Some(segment) = self.memory.pooled(buffer.segment)? else {
+            return Ok(());
+        };
+        let place = checked::place(buffer.offset, buffer.len, segment.bytes(), self.limit)?;
+        let (first, lines) = (segment.at(place), place.len().min(AHEAD_BYTES).div_ceil(LINE));
+        for line in 0..lines {
+            prefetch::for_read(first.as_ptr().wrapping_add(line * LINE));
+        }
+        Ok(())
+    }
+
     /// The bytes that a descriptor names, with the duty to give them back.
     pub(crate) fn lease(
         self: Arc<Self>,
@@ -154,7 +240,7 @@ impl Inbound {
         reply: bool,
     ) -> Result<Lease, (Arc<Self>, Violation)> {
         let found = descriptor.buffer().map(|buffer| self.place(buffer)).transpose();
-        match (found, descriptor.inline()) {
+        match (found, descriptor.to_inline()) {
             (Ok(Some(bytes)), _) => Ok(Lease::shared(bytes, self, reply)),
             (Ok(None), Ok(inline)) => Ok(Lease::inline(
                 inline,
@@ -187,12 +273,12 @@ impl Inbound {
     pub(crate) fn refuse(self: &Arc<Self>, descriptor: &Descriptor) {
         match descriptor.buffer() {
             Some(buffer) if buffer.segment & DEDICATED == 0 => {
-                self.give_back(Return::Nack(buffer.token));
+                self.give_back(Return::Nack(buffer.token), 0);
                 self.bell.ring();
             }
             Some(buffer) => {
                 drop(self.memory.take(buffer.segment));
-                self.give_back(Return::Nack(buffer.token));
+                self.give_back(Return::Nack(buffer.token), 0);
                 self.bell.ring();
             }
             None => self.discard(descriptor),
@@ -207,12 +293,15 @@ impl Inbound {
                     // Unmaps it.
                     drop(self.memory.take(buffer.segment));
                 }
-                self.give_back(Return::Token(buffer.token));
+                self.give_back(Return::Token(buffer.token), 0);
             }
-            None => self.give_back(Return::Credit {
-                route: descriptor.route(),
-                count: 1,
-            }),
+            None => self.give_back(
+                Return::Credit {
+                    route: descriptor.route(),
+                    count: 1,
+                },
+                0,
+            ),
         }
     }
 
@@ -226,42 +315,19 @@ impl Inbound {
         lock(&self.releases).released
     }
 
-    /// Gives one message back.
-    pub(crate) fn give_back(self: &Arc<Self>, what: Return) {
-        let mut releases = lock(&self.releases);
-        releases.released += 1;
-        match what {
-            Return::Token(_) | Return::Nack(_) => releases.writer.push(what),
-            Return::Credit { route, count } => {
-                if releases.route != route {
-                    releases.flush();
-                    releases.route = route;
-                }
-                releases.credits += count;
-                if releases.credits >= CREDIT_BATCH {
-                    releases.flush();
-                }
-            }
-        }
+    /// Gives one message back. With the others of its batch, unless its memory is worth telling of at once.
+    #[inline]
+    pub(crate) fn give_back(self: &Arc<Self>, what: Return, bytes: usize) {
         // `try_with`: a lease may be dropped while its thread's locals are being torn down.
-        let batched =
-            BATCH.try_with(
-                |batch| match (batch.try_borrow_mut().as_deref_mut(), releases.listed) {
-                    (_, true) => true,
-                    (Ok(Some(links)), false) => {
-                        links.push(self.clone());
-                        true
-                    }
-                    _ => false,
-                },
-            );
-        if batched == Ok(true) {
-            releases.listed = true;
-            return;
+        let pending = bytes < TELL_FROM
+            && PENDING.try_with(|pending| {
+                // In use: what is being told releases nothing, but this costs no more than to be sure.
+                pending.try_borrow_mut().is_ok_and(|mut pending| pending.add(self, what))
+            }) == Ok(true);
+        if !pending {
+            lock(&self.releases).push(what, 1);
+            self.kick();
         }
-        releases.flush();
-        drop(releases);
-        self.kick();
     }
 
     /// Wakes the peer's senders if they sleep for want of room. After anything was given back.

@@ -24,10 +24,14 @@ use super::sync::AtomicU64;
 pub(crate) const LINE: usize = 64;
 /// Words of a slot.
 pub(crate) const SLOT_WORDS: usize = 8;
-/// Bytes of payload that fit into a slot itself.
-pub(crate) const INLINE_BYTES: usize = 40;
+/// Bytes of payload that fit into one slot.
+pub(crate) const SLOT_BYTES: usize = 40;
+/// Bytes of payload that a message's second slot holds.
+pub(crate) const SECOND_BYTES: usize = 56;
+/// Bytes of payload that travel in the IO queue itself, in one slot or two.
+pub(crate) const INLINE_BYTES: usize = SLOT_BYTES + SECOND_BYTES;
 /// Names this layout; the last byte is its version.
-pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"shmbusL\x02");
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"shmbusL\x03");
 /// Bytes of payload that fit into the slot of a topic message, which also names topic and time.
 pub(crate) const TOPIC_INLINE_BYTES: usize = 24;
 /// Routes per link that have a loss counter, and so may lead to subscriptions.
@@ -41,6 +45,9 @@ pub(crate) const LOSSES: usize = 1024;
 /// word 2   correlation of an ask and its reply
 /// 3..8     40 bytes of payload, or: segment u32 | token u32, offset in bytes, length in bytes
 /// ```
+/// A payload of 41 to 96 bytes goes on in the next slot: its word 0 is the sequence u32 | 0, its words 1..8 hold the
+/// rest. It is published before the first one, whose sequence word stands for both.
+///
 /// In a topic message word 2 is the publisher's sequence number, the payload has 24 bytes, word 6 is the
 /// topic's number u32 | redelivered u32, word 7 the time of publishing in ns since 1970.
 #[repr(C, align(64))]
@@ -106,7 +113,8 @@ const _: () = {
     assert!(offset_of!(LinkHeader, head) == 64);
     assert!(offset_of!(LinkHeader, waiting) == 128);
     assert!(size_of::<BellLine>() == LINE && offset_of!(BellLine, parked) == 0);
-    assert!(INLINE_BYTES == LINE - 3 * 8 && TOPIC_INLINE_BYTES == INLINE_BYTES - 2 * 8);
+    assert!(SLOT_BYTES == LINE - 3 * 8 && SECOND_BYTES == LINE - 8);
+    assert!(TOPIC_INLINE_BYTES == SLOT_BYTES - 2 * 8);
     assert!(RETURNS_AT.is_multiple_of(LINE) && slots_at(8).is_multiple_of(LINE));
 };
 

@@ -101,13 +101,15 @@ impl Drop for Lease {
                 credit: Some((inbound, route)),
                 ..
             } => {
-                inbound.give_back(Return::Credit {
+                let credit = Return::Credit {
                     route: *route,
                     count: 1,
-                });
+                };
+                inbound.give_back(credit, 0);
             }
             Bytes::Shared(shared) => {
-                shared.inbound.give_back(Return::Token(shared.bytes.token));
+                let SharedBytes { token, len, .. } = shared.bytes;
+                shared.inbound.give_back(Return::Token(token), len);
                 if shared.reply {
                     shared.inbound.room.close_ask();
                 }

@@ -51,7 +51,7 @@ impl Return {
 }
 
 fn lap_of(position: u64, entries: usize) -> u16 {
-    ((position / entries as u64) as u16).wrapping_add(1)
+    ((position >> entries.trailing_zeros()) as u16).wrapping_add(1)
 }
 
 /// The receiver's end.

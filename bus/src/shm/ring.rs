@@ -8,14 +8,20 @@
 use super::{
     cells::Cells,
     checked::{self, Published, Violation},
-    descriptor::Descriptor,
-    layout::Slot,
+    descriptor::{Descriptor, Head},
+    layout::{SLOT_BYTES, Slot},
     prefetch,
     sync::{AtomicU64, Ordering},
 };
 
 /// How many slots ahead of the one in hand are asked for.
 const AHEAD: u64 = 4;
+
+/// Slots that a ring has at least: a message takes up to two.
+pub(crate) const LEAST_SLOTS: usize = 2;
+
+/// Words of the payload in a message's first slot.
+const FIRST_WORDS: usize = SLOT_BYTES / 8;
 
 /// The line of the slot at a position.
 fn line(slots: &[Slot], position: u64) -> *const u8 {
@@ -38,7 +44,7 @@ pub(crate) struct Producer {
 
 impl Producer {
     pub(crate) fn new(slots: Cells<Slot>, peer_head: Cells<AtomicU64>) -> Self {
-        assert!(slots.len().is_power_of_two() && peer_head.len() == 1);
+        assert!(slots.len().is_power_of_two() && slots.len() >= LEAST_SLOTS && peer_head.len() == 1);
         Self {
             slots,
             peer_head,
@@ -47,13 +53,14 @@ impl Producer {
         }
     }
 
-    /// Slots that may be written now; looks at the consumer's position only if it must.
-    pub(crate) fn room(&mut self) -> Result<u64, Violation> {
+    /// Whether so many slots may be written now; looks at the consumer's position only if it must.
+    #[inline]
+    pub(crate) fn has_room(&mut self, wanted: u64) -> Result<bool, Violation> {
         let slots = self.slots.len() as u64;
-        if self.tail - self.head == slots {
+        if self.tail + wanted - self.head > slots {
             self.peer_head()?;
         }
-        Ok(slots - (self.tail - self.head))
+        Ok(self.tail + wanted - self.head <= slots)
     }
 
     /// How far the consumer has read, as of now.
@@ -65,20 +72,41 @@ impl Producer {
         Ok(self.head)
     }
 
-    /// Writes one slot and publishes it. The caller has seen room for it by [`Producer::room`].
+    /// Writes one message and publishes it. The caller has seen room for its slots by [`Producer::has_room`].
     pub(crate) fn push(&mut self, descriptor: &Descriptor) {
-        let slots = self.slots.len() as u64;
-        debug_assert!(self.tail - self.head < slots);
-        prefetch::for_write(line(&self.slots, self.tail + AHEAD));
-        let slot = &self.slots[(self.tail & (slots - 1)) as usize];
-        for (to, from) in slot.words[1..].iter().zip(&descriptor.words[1..]) {
+        let (first, taken) = (self.tail, descriptor.slots());
+        debug_assert!(first + taken - self.head <= self.slots.len() as u64);
+        prefetch::for_write(line(&self.slots, first + AHEAD));
+        if taken == 2 {
+            prefetch::for_write(line(&self.slots, first + AHEAD + 1));
+            let slot = self.slot(first + 1);
+            for (at, to) in slot.words[1..].iter().enumerate() {
+                // Relaxed: published by the stores below.
+                to.store(descriptor.word(FIRST_WORDS + at), Ordering::Relaxed);
+            }
+            // Relaxed: nobody looks at this slot before it has seen the first one.
+            slot.words[0].store(self.sequence(first + 1), Ordering::Relaxed);
+        }
+        let slot = self.slot(first);
+        for (to, from) in slot.words[1..3].iter().zip(&descriptor.head.0[1..]) {
             // Relaxed: published by the store below.
             to.store(*from, Ordering::Relaxed);
         }
-        let sequence = u64::from(checked::sequence_of(self.tail, slots));
-        // Release: the words above, and the buffer they name, come before the sequence.
-        slot.words[0].store(descriptor.words[0] | sequence, Ordering::Release);
-        self.tail += 1;
+        for (at, to) in slot.words[3..].iter().enumerate() {
+            // Relaxed: as above.
+            to.store(descriptor.word(at), Ordering::Relaxed);
+        }
+        // Release: the words above, the second slot, and the buffer they name, come before the sequence.
+        slot.words[0].store(descriptor.head.0[0] | self.sequence(first), Ordering::Release);
+        self.tail += taken;
+    }
+
+    fn slot(&self, position: u64) -> &Slot {
+        &self.slots[(position & (self.slots.len() as u64 - 1)) as usize]
+    }
+
+    fn sequence(&self, position: u64) -> u64 {
+        checked::sequence_of(position, self.slots.len()).into()
     }
 }
 
@@ -93,42 +121,85 @@ pub(crate) struct Consumer {
     head: u64,
     /// What `own_head` says.
     told: u64,
+    /// Messages read one after the other. Only behind some of them are lines asked for ahead: where the reader
+    /// is as fast as the writer, it would take from it the line that is being written.
+    run: u64,
 }
 
 impl Consumer {
     pub(crate) fn new(slots: Cells<Slot>, own_head: Cells<AtomicU64>) -> Self {
-        assert!(slots.len().is_power_of_two() && own_head.len() == 1);
+        assert!(slots.len().is_power_of_two() && slots.len() >= LEAST_SLOTS && own_head.len() == 1);
         Self {
             slots,
             own_head,
             head: 0,
             told: 0,
+            run: 0,
         }
     }
 
-    /// A copy of the next slot, if it is published; it stays the next one until [`Consumer::pass`].
-    pub(crate) fn peek(&self) -> Result<Option<Descriptor>, Violation> {
-        let slots = self.slots.len() as u64;
-        let slot = &self.slots[(self.head & (slots - 1)) as usize];
-        // Acquire: pairs with the Release in `push`, so the other words and the buffer are those published.
+    /// The head of the next message, if it is published; it stays the next one until [`Consumer::pass`].
+    #[inline]
+    pub(crate) fn peek(&mut self) -> Result<Option<Head>, Violation> {
+        let slot = self.slot(self.head);
+        // Acquire: pairs with the Release in `push`, so the other words, the second slot and the buffer are those
+        // published.
         let first = slot.words[0].load(Ordering::Acquire);
-        match checked::published(first as u32, checked::sequence_of(self.head, slots))? {
-            Published::NotYet => Ok(None),
+        match checked::published(first as u32, self.sequence(self.head))? {
+            Published::NotYet => {
+                self.run = 0;
+                Ok(None)
+            }
             Published::Yes => {
-                prefetch::for_read(line(&self.slots, self.head + AHEAD));
-                let mut words = [first; 8];
-                for (to, from) in words[1..].iter_mut().zip(&slot.words[1..]) {
-                    // Relaxed: ordered by the load above.
-                    *to = from.load(Ordering::Relaxed);
-                }
-                Ok(Some(Descriptor { words }))
+                // Relaxed: ordered by the load above.
+                let rest = [1, 2].map(|at: usize| slot.words[at].load(Ordering::Relaxed));
+                Ok(Some(Head([first, rest[0], rest[1]])))
             }
         }
     }
 
-    /// Leaves the slot that [`Consumer::peek`] gave.
-    pub(crate) fn pass(&mut self) {
-        self.head += 1;
+    /// Copies the message that [`Consumer::peek`] found to `into`, which lies where it will stay: what is written
+    /// word by word and then moved as a whole makes the processor wait for its own stores.
+    #[inline]
+    pub(crate) fn read(&self, head: Head, into: &mut Descriptor) -> Result<(), Violation> {
+        if self.run >= AHEAD {
+            prefetch::for_read(line(&self.slots, self.head + AHEAD));
+        }
+        into.head = head;
+        for (at, from) in self.slot(self.head).words[3..].iter().enumerate() {
+            // Relaxed, here and below: ordered by the Acquire load in `peek`.
+            into.set_word(at, from.load(Ordering::Relaxed));
+        }
+        if head.slots() == 2 {
+            if self.run >= AHEAD {
+                prefetch::for_read(line(&self.slots, self.head + AHEAD + 1));
+            }
+            let slot = self.slot(self.head + 1);
+            let found = slot.words[0].load(Ordering::Relaxed) as u32;
+            let expected = self.sequence(self.head + 1);
+            if checked::published(found, expected)? == Published::NotYet {
+                return Err(Violation::Sequence { found, expected });
+            }
+            for (at, from) in slot.words[1..].iter().enumerate() {
+                into.set_word(FIRST_WORDS + at, from.load(Ordering::Relaxed));
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves the message that [`Consumer::peek`] gave.
+    #[inline]
+    pub(crate) fn pass(&mut self, head: Head) {
+        self.head += head.slots();
+        self.run += 1;
+    }
+
+    fn slot(&self, position: u64) -> &Slot {
+        &self.slots[(position & (self.slots.len() as u64 - 1)) as usize]
+    }
+
+    fn sequence(&self, position: u64) -> u32 {
+        checked::sequence_of(position, self.slots.len())
     }
 
     /// Tells the producer which slots may be overwritten. Returns whether there was anything to tell.

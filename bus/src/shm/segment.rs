@@ -20,6 +20,7 @@ use super::{
     cells::Cells,
     checked::Place,
     layout::{self, BellLine, LinkHeader, MAGIC, Slot},
+    ring::LEAST_SLOTS,
     sync::{AtomicU64, Ordering},
 };
 use crate::error::ResourceError;
@@ -196,7 +197,8 @@ impl LinkParts {
     /// The parts of a foreign link segment of the announced sizes.
     pub(crate) fn import(fd: &OwnedFd, bytes: u64, ring_slots: u32, returns: u32) -> io::Result<Self> {
         let fits = |n: u32| n.is_power_of_two() && n <= 1 << 24;
-        if !fits(ring_slots) || !fits(returns) || bytes != layout::link_bytes(ring_slots, returns) as u64 {
+        let least = ring_slots as usize >= LEAST_SLOTS;
+        if !least || !fits(ring_slots) || !fits(returns) || bytes != layout::link_bytes(ring_slots, returns) as u64 {
             return Err(refused("its rings' sizes"));
         }
         let mapping = Mapping::import(fd, bytes)?;

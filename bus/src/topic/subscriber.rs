@@ -110,7 +110,7 @@ impl Wish {
 }
 
 /// Opens a message that came by a topic. `None`: it was not valid, and its session is closed.
-pub(crate) fn open<M: ShmMessage>(delivery: Delivery, trust: Trust) -> Option<Received<M>> {
+pub(crate) fn open<M: ShmMessage>(mut delivery: Delivery, trust: Trust) -> Option<Received<M>> {
     let source = delivery.publisher()?.source.clone();
     let (sequence, time_ns, redelivered) = delivery.published();
     let (message, _) = delivery.open::<M>(trust)?;

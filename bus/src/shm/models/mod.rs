@@ -16,8 +16,8 @@ use loom::{cell::UnsafeCell, model::Builder};
 
 use super::{
     cells::Cells,
-    descriptor::{Descriptor, Inline, SlotKind},
-    layout::{INLINE_BYTES, Slot},
+    descriptor::{Descriptor, SlotKind},
+    layout::{SLOT_BYTES, Slot},
     returns::{ReturnReader, ReturnWriter},
     ring::{Consumer, Producer},
     sync::AtomicU64,
@@ -51,22 +51,34 @@ fn returns(entries: usize) -> (ReturnWriter, ReturnReader) {
     (ReturnWriter::new(entries.clone()), ReturnReader::new(entries))
 }
 
-/// A message that says `n` in every part of it.
-fn message(n: u8) -> Descriptor {
+/// A message of so many bytes that says `n` in every part of it.
+fn long(n: u8, len: usize) -> Descriptor {
     let mut descriptor = Descriptor::new(SlotKind::Tell, n.into(), n.into(), n.into(), n.into());
-    descriptor.set_inline(&Inline {
-        bytes: [n; INLINE_BYTES],
-        len: INLINE_BYTES as u8,
-    });
+    descriptor.inline_mut()[..len].fill(n);
+    descriptor.set_inline_len(len);
     descriptor
+}
+
+/// A message of one slot that says `n` in every part of it.
+fn message(n: u8) -> Descriptor {
+    long(n, SLOT_BYTES)
+}
+
+/// The next message, if there is one.
+fn next(consumer: &mut Consumer) -> Option<Descriptor> {
+    let head = consumer.peek().unwrap()?;
+    let mut descriptor = Descriptor::EMPTY;
+    consumer.read(head, &mut descriptor).unwrap();
+    Some(descriptor)
 }
 
 /// What a message says; all of its parts must say the same.
 fn said(descriptor: &Descriptor) -> u8 {
     let n = descriptor.correlation() as u8;
-    assert_eq!(descriptor.words[1..], message(n).words[1..], "a torn slot");
+    let inline = descriptor.inline().unwrap();
+    assert_eq!(descriptor.head.0[1..], message(n).head.0[1..], "a torn slot");
+    assert_eq!(inline, vec![n; inline.len()], "a torn slot");
     assert_eq!(descriptor.kind(), Ok(SlotKind::Tell));
-    assert_eq!(descriptor.inline().unwrap().len, INLINE_BYTES as u8);
     n
 }
 

@@ -61,7 +61,7 @@ impl Sender {
         // Written under no lock, as a message is archived.
         self.bytes[at.offset / LARGEST].write(value);
         let mut sending = lock(&self.sending);
-        if sending.producer.room().unwrap() == 0 {
+        if !sending.producer.has_room(1).unwrap() {
             lock(&self.books).release(id);
             return false;
         }
@@ -106,12 +106,12 @@ impl Sender {
 /// The next message's buffer.
 fn receive(consumer: &mut Consumer) -> (u64, BufferRef) {
     let descriptor = loop {
-        match consumer.peek().unwrap() {
+        match next(&mut consumer) {
             Some(descriptor) => break descriptor,
             None => thread::yield_now(),
         }
     };
-    consumer.pass();
+    consumer.pass(descriptor.head);
     consumer.publish();
     (descriptor.correlation(), descriptor.buffer().unwrap())
 }
@@ -154,11 +154,11 @@ fn two_sending_threads_never_share_a_buffer() {
         });
         let mut received = 0;
         let mut look = || {
-            let Some(descriptor) = consumer.peek().unwrap() else {
+            let Some(descriptor) = next(&mut consumer) else {
                 return false;
             };
             let buffer = descriptor.buffer().unwrap();
-            consumer.pass();
+            consumer.pass(descriptor.head);
             consumer.publish();
             let found = bytes[buffer.offset as usize / LARGEST].read();
             assert_eq!(found, descriptor.correlation(), "another message's bytes");

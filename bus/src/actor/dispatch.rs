@@ -49,12 +49,17 @@ where
     A: Actor<Context = Context<A>> + Handler<Received<M>>,
     M: ShmMessage,
 {
-    let Some((message, responder)) = delivery.open::<M>(terms.trust) else {
-        return;
-    };
-    // The actor may be left half-changed by a panic; what then happens to it is `OnPanic`'s to say.
-    match catch_unwind(AssertUnwindSafe(|| actor.handle(message, ctx))) {
-        Ok(response) => respond::<A, M>(response, responder, ctx, terms),
+    let responder = delivery.responder();
+    // The actor may be left half-changed by a panic; what then happens to it is `OnPanic`'s to say. The message is
+    // opened inside, so that it is made as the handler's argument and not moved there.
+    let handled = catch_unwind(AssertUnwindSafe(|| {
+        delivery
+            .open::<M>(terms.trust)
+            .map(|message| actor.handle(message, ctx))
+    }));
+    match handled {
+        Ok(Some(response)) => respond::<A, M>(response, responder, ctx, terms),
+        Ok(None) => {}
         Err(_) => panicked(ctx, responder, terms),
     }
 }

@@ -24,7 +24,8 @@ where
     A: Actor<Context = Context<A>> + Handler<Received<M>>,
     M: ShmMessage,
 {
-    let Some((message, responder)) = delivery.open::<M>(trust) else {
+    let responder = delivery.responder();
+    let Some(message) = delivery.open::<M>(trust) else {
         return;
     };
     match responder {

@@ -41,6 +41,7 @@ pub enum CheckError {
 }
 
 /// Whether a root of this type fits the end of these bytes, in size and alignment.
+#[inline]
 pub(super) fn check_root<T: ShmRoot>(bytes: &[u8]) -> Result<(), CheckError> {
     let (len, root, align) = (bytes.len(), size_of::<T::Archived>(), align_of::<T::Archived>());
     if len < root {
@@ -53,11 +54,13 @@ pub(super) fn check_root<T: ShmRoot>(bytes: &[u8]) -> Result<(), CheckError> {
 }
 
 /// Whether these bytes are a valid archive of `T`.
+#[inline]
 pub(crate) fn check<T: ShmRoot>(bytes: &[u8]) -> Result<(), CheckError> {
     check_root::<T>(bytes)?;
     check_archived::<T::Archived>(bytes).map_err(|error| CheckError::Invalid(error.to_string()))
 }
 
+#[inline]
 fn check_archived<A>(bytes: &[u8]) -> Result<(), rancor::Error>
 where
     A: rkyv::Portable + for<'a> CheckBytes<HighValidator<'a, rancor::Error>>,

@@ -55,6 +55,7 @@ pub(crate) use bulk::Mark;
 pub use bulk::{ArchivedBulk, Bulk, BulkResolver};
 pub use check::CheckError;
 pub use received::Received;
+pub(crate) use received::Refused;
 pub use source::{Origin, Source};
 pub use traits::{Archivable, ShmMessage, ShmRoot, ShmType};
 pub use trust::Trust;

@@ -1,6 +1,6 @@
 //! A message as its handler gets it.
 
-use std::{fmt, marker::PhantomData, ops::Deref};
+use std::{fmt, marker::PhantomData, ops::Deref, sync::Arc};
 
 use rkyv::{rancor, util::AlignedVec};
 
@@ -11,7 +11,7 @@ use super::{
     traits::ShmRoot,
     trust::Trust,
 };
-use crate::shm::lease::Lease;
+use crate::shm::{checked::Violation, descriptor::Descriptor, inbound::Inbound, lease::Lease};
 
 /// A received message, read where it lies.
 ///
@@ -30,21 +30,64 @@ pub struct Received<T: ShmRoot> {
     message: PhantomData<fn() -> T>,
 }
 
+/// Why a descriptor is no message.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    Violation(Arc<Inbound>, Violation),
+    Archive(Lease, CheckError),
+}
+
 impl<T: ShmRoot> Received<T> {
     /// The message in these bytes, if they are one. Length and alignment are checked always, the rest
     /// unless it is trusted.
     pub(crate) fn new(lease: Lease, trust: Trust) -> Result<Received<T>, (Lease, CheckError)> {
-        let checked = match trust {
-            Trust::Checked => check::check::<T>(lease.bytes()),
-            Trust::Unchecked(_) => check::check_root::<T>(lease.bytes()),
-        };
-        match checked {
-            Ok(()) => Ok(Received {
-                lease,
-                origin: None,
-                message: PhantomData,
-            }),
+        match Self::check(lease.bytes(), trust) {
+            Ok(()) => Ok(Self::checked(lease)),
             Err(error) => Err((lease, error)),
+        }
+    }
+
+    /// The message of a descriptor that came by `inbound`, where it is one. Checked before it is made, so that it is
+    /// made where it will lie.
+    #[inline(always)]
+    pub(crate) fn open(
+        inbound: Arc<Inbound>,
+        descriptor: &Descriptor,
+        trust: Trust,
+    ) -> Result<Received<T>, Refused> {
+        if !descriptor.has_buffer() {
+            let bytes = match descriptor.inline() {
+                Ok(bytes) => bytes,
+                Err(violation) => return Err(Refused::Violation(inbound, violation)),
+            };
+            let checked = Self::check(bytes, trust);
+            let lease = Lease::inline(descriptor, Some(inbound));
+            return match checked {
+                Ok(()) => Ok(Self::checked(lease)),
+                Err(error) => Err(Refused::Archive(lease, error)),
+            };
+        }
+        let lease = inbound
+            .lease(descriptor, false)
+            .map_err(|(inbound, violation)| Refused::Violation(inbound, violation))?;
+        Self::new(lease, trust).map_err(|(lease, error)| Refused::Archive(lease, error))
+    }
+
+    #[inline]
+    fn check(bytes: &[u8], trust: Trust) -> Result<(), CheckError> {
+        match trust {
+            Trust::Checked => check::check::<T>(bytes),
+            Trust::Unchecked(_) => check::check_root::<T>(bytes),
+        }
+    }
+
+    /// A message whose bytes have passed `check`, here or where an inline message was copied from.
+    #[inline(always)]
+    fn checked(lease: Lease) -> Received<T> {
+        Received {
+            lease,
+            origin: None,
+            message: PhantomData,
         }
     }
 

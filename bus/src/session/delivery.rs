@@ -9,7 +9,7 @@ use super::{
     topics::subscription::Attachment,
 };
 use crate::{
-    message::{CheckError, Received, ShmMessage, ShmRoot, Trust},
+    message::{Received, Refused, ShmMessage, ShmRoot, Trust},
     shm::{
         checked::Violation,
         descriptor::{Descriptor, SlotKind},
@@ -59,8 +59,9 @@ impl Delivery {
         self.descriptor.message()
     }
 
+    /// What answers an ask; without an answer it tells the asker that the actor has stopped.
     #[inline]
-    fn responder(&mut self) -> Option<Responder> {
+    pub(crate) fn responder(&mut self) -> Option<Responder> {
         match std::mem::replace(&mut self.sender, Sender::Any) {
             Sender::Asker(link) => Some(Responder {
                 link,
@@ -92,44 +93,44 @@ impl Delivery {
         }
     }
 
-    /// The message, and what answers it. `None`: it was no valid message, and its session is closed.
-    #[inline]
-    pub(crate) fn open<M: ShmMessage>(
-        &mut self,
-        trust: Trust,
-    ) -> Option<(Received<M>, Option<Responder>)> {
+    /// The message. `None`: it was no valid one, and its session is closed.
+    #[inline(always)]
+    pub(crate) fn open<M: ShmMessage>(&mut self, trust: Trust) -> Option<Received<M>> {
         let inbound = self.inbound.take()?;
-        let responder = self.responder();
-        let lease = match inbound.lease(&self.descriptor, false) {
-            Ok(lease) => lease,
-            Err((inbound, violation)) => {
-                inbound.violated(violation);
-                return None;
-            }
-        };
-        match Received::new(lease, trust) {
-            Ok(message) => Some((message, responder)),
-            Err((lease, error)) => {
-                malformed(M::NAME, &error);
-                lease.violated(Violation::Archive);
+        match Received::open(inbound, &self.descriptor, trust) {
+            Ok(message) => Some(message),
+            Err(refused) => {
+                refuse(M::NAME, refused);
                 None
             }
         }
     }
 
     /// Releases it unopened, and leaves its place empty.
+    #[inline]
     fn clear(&mut self) {
         if let Some(inbound) = self.inbound.take() {
-            drop(self.responder());
-            inbound.discard(&self.descriptor);
+            self.discard(inbound);
         }
         self.sender = Sender::Any;
+    }
+
+    #[cold]
+    fn discard(&mut self, inbound: Arc<Inbound>) {
+        drop(self.responder());
+        inbound.discard(&self.descriptor);
     }
 }
 
 #[cold]
-fn malformed(message: &str, error: &CheckError) {
-    tracing::warn!(message, %error, "malformed message");
+fn refuse(message: &str, refused: Refused) {
+    match refused {
+        Refused::Violation(inbound, violation) => inbound.violated(violation),
+        Refused::Archive(lease, error) => {
+            tracing::warn!(message, %error, "malformed message");
+            lease.violated(Violation::Archive);
+        }
+    }
 }
 
 impl Drop for Delivery {

@@ -92,7 +92,8 @@ impl Head {
         1 + u64::from(usize::from(self.inline_len()) > SLOT_BYTES)
     }
 
-    fn inline_len(self) -> u8 {
+    #[inline]
+    pub(crate) fn inline_len(self) -> u8 {
         (self.0[0] >> 48) as u8
     }
 }
@@ -226,14 +227,10 @@ impl Descriptor {
             .ok_or(Violation::InlineLength(len))
     }
 
-    /// A copy of the inline payload.
+    /// All words of an inline payload.
     #[inline]
-    pub(crate) fn to_inline(&self) -> Result<Inline, Violation> {
-        let len = self.inline()?.len() as u8;
-        Ok(Inline {
-            bytes: self.payload,
-            len,
-        })
+    pub(crate) fn payload(&self) -> &[u8; INLINE_BYTES] {
+        &self.payload
     }
 }
 
@@ -250,9 +247,4 @@ impl Inline {
         bytes: [0; INLINE_BYTES],
         len: 0,
     };
-
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        // `len` is at most INLINE_BYTES by construction; `get` keeps that no panic depends on it.
-        self.bytes.get(..usize::from(self.len)).unwrap_or(&[])
-    }
 }

@@ -234,19 +234,20 @@ impl Inbound {
     }
 
     /// The bytes that a descriptor names, with the duty to give them back.
+    #[inline]
     pub(crate) fn lease(
         self: Arc<Self>,
         descriptor: &Descriptor,
         reply: bool,
     ) -> Result<Lease, (Arc<Self>, Violation)> {
-        let found = descriptor.buffer().map(|buffer| self.place(buffer)).transpose();
-        match (found, descriptor.to_inline()) {
-            (Ok(Some(bytes)), _) => Ok(Lease::shared(bytes, self, reply)),
-            (Ok(None), Ok(inline)) => Ok(Lease::inline(
-                inline,
-                (!reply).then(|| (self, descriptor.route())),
-            )),
-            (Err(violation), _) | (_, Err(violation)) => Err((self, violation)),
+        let found = match descriptor.buffer() {
+            Some(buffer) => self.place(buffer).map(Some),
+            None => descriptor.inline().map(|_| None),
+        };
+        match found {
+            Ok(Some(bytes)) => Ok(Lease::shared(bytes, self, reply)),
+            Ok(None) => Ok(Lease::inline(descriptor, (!reply).then_some(self))),
+            Err(violation) => Err((self, violation)),
         }
     }
 

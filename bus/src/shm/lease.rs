@@ -4,7 +4,10 @@ use std::{ptr::NonNull, sync::Arc};
 
 use rkyv::util::AlignedVec;
 
-use super::{checked::Violation, descriptor::Inline, inbound::Inbound, returns::Return, segment::Mapping};
+use super::{
+    checked::Violation, descriptor::Descriptor, inbound::Inbound, layout::INLINE_BYTES, returns::Return,
+    segment::Mapping,
+};
 
 /// Read-only bytes that begin at a multiple of 16 and are released when this is dropped.
 #[derive(Debug)]
@@ -12,15 +15,26 @@ pub struct Lease(Bytes);
 
 #[derive(Debug)]
 enum Bytes {
-    /// A private copy; `credit` is whom to tell, and under which route, that a place is free again.
-    Inline {
-        inline: Inline,
-        credit: Option<(Arc<Inbound>, u16)>,
-    },
+    /// A private copy.
+    Inline(Private),
     /// In the sender's memory.
     Shared(Shared),
     /// Archived by this process for itself.
     Heap(AlignedVec<16>),
+}
+
+/// An inline message. `bytes` comes first, so that it is aligned like the whole.
+#[derive(Debug)]
+#[repr(C, align(16))]
+struct Private {
+    bytes: [u8; INLINE_BYTES],
+    /// Whom to tell, and under which route, that a place is free again; a reply has none.
+    inbound: Option<Arc<Inbound>>,
+    route: u16,
+    /// At most [`INLINE_BYTES`].
+    len: u8,
+    /// Never false. Its unused values are where the compiler puts which kind of bytes these are.
+    _niche: bool,
 }
 
 #[derive(Debug)]
@@ -47,10 +61,19 @@ unsafe impl Send for SharedBytes {}
 unsafe impl Sync for SharedBytes {}
 
 impl Lease {
-    pub(crate) fn inline(inline: Inline, credit: Option<(Arc<Inbound>, u16)>) -> Self {
-        Self(Bytes::Inline { inline, credit })
+    /// A copy of a descriptor's inline payload; `inbound` is told when it is released.
+    #[inline(always)]
+    pub(crate) fn inline(descriptor: &Descriptor, inbound: Option<Arc<Inbound>>) -> Self {
+        Self(Bytes::Inline(Private {
+            bytes: *descriptor.payload(),
+            inbound,
+            route: descriptor.route(),
+            len: descriptor.inline_len(),
+            _niche: true,
+        }))
     }
 
+    #[inline(always)]
     pub(crate) fn shared(bytes: SharedBytes, inbound: Arc<Inbound>, reply: bool) -> Self {
         Self(Bytes::Shared(Shared {
             bytes,
@@ -65,9 +88,11 @@ impl Lease {
     }
 
     /// The message. Inline messages move with the lease; all others stay where they are.
+    #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.0 {
-            Bytes::Inline { inline, .. } => inline.as_slice(),
+            // `len` was checked before; `get` keeps that no panic depends on it.
+            Bytes::Inline(private) => private.bytes.get(..private.len.into()).unwrap_or(&[]),
             // SAFETY: `first` and `len` come from a checked place in a mapping that `inbound` (or
             // `_own_segment`) keeps; a sender of the same user that keeps to the protocol does not write
             // a buffer before its release, which happens in our drop. What a sender that breaks the
@@ -84,23 +109,25 @@ impl Lease {
     /// These bytes are not what their sender should have sent: its session is closed.
     pub(crate) fn violated(&self, violation: Violation) {
         match &self.0 {
-            Bytes::Inline {
-                credit: Some((inbound, _)),
+            Bytes::Inline(Private {
+                inbound: Some(inbound),
                 ..
-            } => inbound.violated(violation),
+            }) => inbound.violated(violation),
             Bytes::Shared(shared) => shared.inbound.violated(violation),
-            Bytes::Inline { credit: None, .. } | Bytes::Heap(_) => {}
+            Bytes::Inline(_) | Bytes::Heap(_) => {}
         }
     }
 }
 
 impl Drop for Lease {
+    #[inline]
     fn drop(&mut self) {
         match &self.0 {
-            Bytes::Inline {
-                credit: Some((inbound, route)),
+            Bytes::Inline(Private {
+                inbound: Some(inbound),
+                route,
                 ..
-            } => {
+            }) => {
                 let credit = Return::Credit {
                     route: *route,
                     count: 1,
@@ -114,7 +141,7 @@ impl Drop for Lease {
                     shared.inbound.room.close_ask();
                 }
             }
-            Bytes::Inline { credit: None, .. } | Bytes::Heap(_) => {}
+            Bytes::Inline(_) | Bytes::Heap(_) => {}
         }
     }
 }

@@ -113,7 +113,7 @@ impl Wish {
 pub(crate) fn open<M: ShmMessage>(mut delivery: Delivery, trust: Trust) -> Option<Received<M>> {
     let source = delivery.publisher()?.source.clone();
     let (sequence, time_ns, redelivered) = delivery.published();
-    let (message, _) = delivery.open::<M>(trust)?;
+    let message = delivery.open::<M>(trust)?;
     Some(message.with_origin(Origin {
         source,
         sequence,

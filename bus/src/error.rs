@@ -300,6 +300,18 @@ pub enum SendError {
     },
 }
 
+/// Why [`Address::tell_all`](crate::Address::tell_all) did not send all messages.
+#[derive(Debug, thiserror::Error)]
+#[error("after {sent} messages: {error}")]
+#[non_exhaustive]
+pub struct TellAllError {
+    /// How many of them were sent: the first ones, in messages.
+    pub sent: usize,
+    /// Why the next one was not.
+    #[source]
+    pub error: SendError,
+}
+
 /// A loan that was not sent, for [`Loan::try_send`](crate::Loan::try_send) and
 /// [`TopicLoan::try_send`](crate::TopicLoan::try_send).
 #[derive(Debug, thiserror::Error)]

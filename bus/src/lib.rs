@@ -45,7 +45,7 @@ mod topic;
 pub use {
     actor::{
         Accepts, Address, Ask, AskLoan, Bind, BindAddr, Bound, Forwarded, Loan, OnPanic, OpenAddress,
-        OpenLoan, Presence, Protocol, SendLoan, Tell, Watch,
+        OpenLoan, Presence, Protocol, SendLoan, Tell, TellAll, Watch,
     },
     bus::Bus,
     config::{Config, Spin},

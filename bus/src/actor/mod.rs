@@ -8,7 +8,7 @@ pub(crate) mod loan;
 pub(crate) mod protocol;
 pub(crate) mod watch;
 
-pub use address::{Address, Ask, OpenAddress, Tell};
+pub use address::{Address, Ask, OpenAddress, Tell, TellAll};
 pub use bind::{Bind, Bound, OnPanic};
 pub use forward::{BindAddr, Forwarded};
 pub use loan::{AskLoan, Loan, OpenLoan, SendLoan};

@@ -27,4 +27,5 @@ pub(crate) mod schemas;
 pub(crate) mod socket;
 pub(crate) mod spin;
 pub(crate) mod tell;
+pub(crate) mod tell_all;
 pub(crate) mod topics;

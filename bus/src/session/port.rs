@@ -46,7 +46,7 @@ use crate::{
 const BATCH: u32 = 256;
 
 /// How often a waiting task looks before it looks at the clock and lets others have the lock.
-const LOOKS: u32 = 8;
+const LOOKS: u32 = 16;
 
 /// Who looks while the port is not parked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -381,14 +381,14 @@ impl Port {
                 }
                 None => {
                     // A look costs less than the clock and the lock: some looks for one of each.
-                    for _ in 0..LOOKS {
+                    let found = (0..LOOKS).any(|_| {
                         std::hint::spin_loop();
-                        if self.drain(&mut state) > 0 {
-                            break;
-                        }
+                        self.drain(&mut state) > 0
+                    });
+                    if !found {
+                        wake(state);
+                        state = lock(&self.state);
                     }
-                    wake(state);
-                    state = lock(&self.state);
                 }
             }
         }

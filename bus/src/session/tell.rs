@@ -37,6 +37,7 @@ impl<'a, C: Content> Tell<'a, C> {
     }
 
     /// `Err`: there is no room. It costs no allocation, because it may happen many times per message.
+    #[inline]
     fn attempt(&mut self) -> Result<Result<(), SendError>, Bound> {
         let mut descriptor = self.route.descriptor(SlotKind::Tell, self.message, 0);
         if self.parcel.is_none() && !self.content.pack_inline(&mut descriptor) {
@@ -60,6 +61,7 @@ impl<C> Unpin for Tell<'_, C> {}
 impl<C: Content> Future for Tell<'_, C> {
     type Output = Result<(), SendError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if this.route.link.is_lost() {
@@ -67,9 +69,17 @@ impl<C: Content> Future for Tell<'_, C> {
         }
         // A sender without pause gives other tasks of its thread their turn.
         let turn = std::task::ready!(tokio::task::coop::poll_proceed(cx));
-        if let Ok(done) = this.attempt() {
-            turn.made_progress();
-            return Poll::Ready(done);
+        match this.attempt() {
+            // Said anew instead of passed on: an error is large, and moved as a whole even if there is none.
+            Ok(Ok(())) => {
+                turn.made_progress();
+                return Poll::Ready(Ok(()));
+            }
+            Ok(failed) => {
+                turn.made_progress();
+                return Poll::Ready(failed);
+            }
+            Err(_) => {}
         }
         let waited = wait_for_room(this.route, cx, || this.attempt());
         if waited.is_ready() {

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// How many slots ahead of the one in hand are asked for.
-const AHEAD: u64 = 4;
+const AHEAD: u64 = 12;
 
 /// Slots that a ring has at least: a message takes up to two.
 pub(crate) const LEAST_SLOTS: usize = 2;

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     path::PathBuf,
+    pin::Pin,
     sync::{
         Arc, Mutex, Weak,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -15,7 +16,7 @@ use std::{
 use dashmap::DashMap;
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
-    sync::{OnceCell, watch},
+    sync::{OnceCell, oneshot, watch},
     task::JoinHandle,
 };
 
@@ -42,18 +43,22 @@ use crate::{
     shm::{pool::Pool, sync::lock},
 };
 
+/// Spawns a task beside the actors of a thread. `false`: the thread takes no more.
+pub(crate) type SpawnBeside = fn(Pin<Box<dyn Future<Output = ()> + Send>>) -> bool;
+
 /// Which port a caller uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum PortKey {
     /// The port of everybody who has none of his own.
     Shared,
-    /// The port of one thread, for the actors on it.
-    Thread(ThreadId),
+    /// The port of one thread, for the actors on it. Its task runs among those of the actors: from the runtime's own
+    /// tasks to an actor's, each wake-up would cost a turn of the runtime, and with it a system call.
+    Thread(ThreadId, SpawnBeside),
 }
 
 #[derive(Debug, Default)]
 struct Ports {
-    by_key: HashMap<PortKey, Arc<Port>>,
+    by_key: HashMap<Option<ThreadId>, Arc<Port>>,
     by_id: HashMap<u32, Arc<Port>>,
     next: u32,
 }
@@ -236,8 +241,12 @@ impl Node {
 
     /// The port of `key`, made at its first use on the runtime of the caller.
     pub(crate) fn port_of(self: &Arc<Self>, key: PortKey) -> Result<Arc<Port>, ResourceError> {
+        let thread = match key {
+            PortKey::Shared => None,
+            PortKey::Thread(thread, _) => Some(thread),
+        };
         let mut ports = lock(&self.ports);
-        if let Some(port) = ports.by_key.get(&key).filter(|port| !port.is_closed()) {
+        if let Some(port) = ports.by_key.get(&thread).filter(|port| !port.is_closed()) {
             return Ok(port.clone());
         }
         let (runtime, watcher) = match key {
@@ -245,7 +254,7 @@ impl Node {
                 (self.runtime.clone(), Watcher::Helpers)
             }
             PortKey::Shared => (self.runtime.clone(), Watcher::Task),
-            PortKey::Thread(_) => (Handle::current(), Watcher::Task),
+            PortKey::Thread(..) => (Handle::current(), Watcher::Task),
         };
         let id = ports.next;
         let port = Port::new(id, self.config.spin, watcher)?;
@@ -255,8 +264,21 @@ impl Node {
         };
         ports.next += 1;
         ports.by_id.insert(id, port.clone());
-        ports.by_key.insert(key, port.clone());
-        lock(&self.tasks).push(runtime.spawn(task));
+        ports.by_key.insert(thread, port.clone());
+        // A task that is refused is dropped, and takes its port from the table.
+        drop(ports);
+        match key {
+            PortKey::Shared => self.spawn(task),
+            PortKey::Thread(_, spawn) => {
+                let (ended, end) = oneshot::channel::<()>();
+                spawn(Box::pin(async move {
+                    let _ended = ended;
+                    task.await;
+                }));
+                // Leaving waits for it like for the others.
+                self.spawn(async move { drop(end.await) });
+            }
+        }
         Ok(port)
     }
 

@@ -50,11 +50,6 @@ async fn run(mut stage: Stage) {
     stage.say("ready");
     loop {
         let line = stage.hear().await;
-        // What peers said before this command, of new topics above all, is heard before it is obeyed: it lies
-        // in a socket that is ready, and each turn lets the runtime look there.
-        for _ in 0..8 {
-            tokio::task::yield_now().await;
-        }
         let mut words = line.splitn(4, ' ');
         let mut word = || words.next().unwrap_or_default();
         let (command, id, argument, rest) = (word(), word(), word(), word());

@@ -1,5 +1,6 @@
 //! Topics: who publishes what, who subscribes to what, and how messages get from one to the other.
 
+pub(crate) mod announcing;
 pub(crate) mod catalog;
 pub(crate) mod outlet;
 pub(crate) mod pattern;

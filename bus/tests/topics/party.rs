@@ -88,6 +88,14 @@ impl Party {
                 "ok".to_owned()
             }
             "count" => self.listeners[id].count().to_string(),
+            // How many of one publisher.
+            "got" => {
+                let log = self.listeners[id].log();
+                log.iter()
+                    .filter(|entry| entry.publisher == argument)
+                    .count()
+                    .to_string()
+            }
             "ended" => self.listeners[id].has_ended().to_string(),
             "lost" => self.listeners[id].lost().await.to_string(),
             "losses" => {

@@ -2,6 +2,8 @@
 
 pub(crate) mod announcing;
 pub(crate) mod catalog;
+#[cfg(test)]
+mod model;
 pub(crate) mod outlet;
 pub(crate) mod pattern;
 pub(crate) mod publishing;

@@ -432,7 +432,8 @@ impl World {
         }
         self.origin.unpublish(&self.topic);
         let clean = async {
-            while self.origin.pool.usage().0 > 0 || self.origin.traffic().1 > 0 {
+            // In this order: the counting takes back what was released.
+            while self.origin.traffic().1 > 0 || self.origin.pool.usage().0 > 0 {
                 tokio::task::yield_now().await;
             }
         };

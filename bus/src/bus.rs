@@ -87,6 +87,10 @@ impl Bus {
     /// its actix mailbox, which costs two allocations and a wake-up per message that [`bind`](Bus::bind)
     /// does not have. A panic in its handler ends the actor, as actix has it, and the ask fails as
     /// stopped.
+    ///
+    /// That the actor has stopped is noticed when the next message comes, because actix tells nobody about the end of
+    /// an actor that somebody else started: until then it keeps its name, and watches say `Up`. Where that matters,
+    /// use [`bind`](Bus::bind), or call [`Forwarded::unbind`](crate::Forwarded::unbind) in its `stopped`.
     pub fn bind_addr<A: Actor<Context = Context<A>>>(
         &self,
         name: impl Into<String>,
@@ -106,8 +110,9 @@ impl Bus {
     }
 
     /// Begins to publish a topic: dot-separated tokens of letters, digits, `-` and `_`. Any number of nodes
-    /// may publish one topic. Awaited, it has reached every subscriber that is known, except those that do not
-    /// answer within `Config::lookup_deadline` (a stopped process); they are reached when they do.
+    /// may publish one topic. Awaited, its first message reaches every subscription whose await had returned before, in
+    /// whatever process, except those that do not answer within `Config::lookup_deadline` (a stopped process); they are
+    /// reached when they do. And every peer knows of it that answers within `Config::announce_deadline`.
     ///
     /// # Errors
     /// Awaited, those of [`TopicError`](crate::error::TopicError); a topic has one message type.
@@ -116,7 +121,9 @@ impl Bus {
     }
 
     /// Subscribes to the topics that a pattern selects: a topic's name in which `*` stands for one token
-    /// and a last `>` for one or more. Awaited, every publisher that is known sends its messages here.
+    /// and a last `>` for one or more. Awaited, every publisher sends its messages here, in whatever process: what is
+    /// published from then on is for this subscription, except by peers that do not answer within
+    /// `Config::announce_deadline` (a stopped process), which learn of it when they do.
     ///
     /// # Errors
     /// Awaited, those of [`TopicError`](crate::error::TopicError).
@@ -125,7 +132,8 @@ impl Bus {
     }
 
     /// Subscribes a running actor: `bus.subscribe("md.ticks.*", addr).start::<Tick>().await?`. The messages
-    /// go through its actix mailbox.
+    /// go through its actix mailbox. That the actor has stopped is noticed when the next message comes; then the
+    /// subscription ends, and a group's other members get that message.
     pub fn subscribe<A: Actor<Context = Context<A>>>(
         &self,
         pattern: impl Into<String>,

@@ -52,6 +52,7 @@ pub struct Config {
     pub(crate) peers: usize,
     pub(crate) handshakes: usize,
     pub(crate) handshake_deadline: Duration,
+    pub(crate) announce_deadline: Duration,
     pub(crate) lookup_deadline: Duration,
     pub(crate) ask_deadline: Duration,
 }
@@ -87,6 +88,7 @@ impl Config {
             peers: 256,
             handshakes: 32,
             handshake_deadline: Duration::from_secs(2),
+            announce_deadline: Duration::from_secs(1),
             lookup_deadline: Duration::from_secs(10),
             ask_deadline: Duration::from_secs(5),
         }
@@ -133,6 +135,9 @@ impl Config {
         handshakes: usize;
         /// How long a peer may take for its handshake. Default 2 s.
         handshake_deadline: Duration;
+        /// How long a new publisher or subscription waits until every peer has said that it knows of it. What does not
+        /// answer by then (a stopped process) learns of it later. Default 1 s.
+        announce_deadline: Duration;
         /// How long a lookup waits for its name to be bound. Default 10 s.
         lookup_deadline: Duration;
         /// How long an ask waits for its reply. Default 5 s.
@@ -201,6 +206,7 @@ impl Config {
         }
         for (setting, value) in [
             ("handshake_deadline", self.handshake_deadline),
+            ("announce_deadline", self.announce_deadline),
             ("lookup_deadline", self.lookup_deadline),
             ("ask_deadline", self.ask_deadline),
         ] {

@@ -86,7 +86,22 @@ pub(crate) struct SubscriptionInfo {
     pub group: Option<String>,
 }
 
+impl TopicInfo {
+    /// How its announcement is acknowledged.
+    pub(crate) fn announcement(&self) -> Announcement {
+        Announcement::Topic { id: self.id }
+    }
+}
+
 impl SubscriptionInfo {
+    /// How its announcement is acknowledged.
+    pub(crate) fn announcement(&self) -> Announcement {
+        Announcement::Subscription {
+            port: self.port,
+            mailbox: self.mailbox,
+        }
+    }
+
     /// What happens when there is no room.
     pub(crate) fn policy(&self) -> Policy {
         match (self.keep, self.wait) {
@@ -100,6 +115,15 @@ impl SubscriptionInfo {
     pub(crate) fn window(&self) -> u32 {
         self.depth.saturating_sub(self.keep).max(1)
     }
+}
+
+/// What is told to every peer, and acknowledged by each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub(crate) enum Announcement {
+    /// A [`Frame::Topic`], by its number.
+    Topic { id: u32 },
+    /// A [`Frame::Subscribe`], by its port and mailbox.
+    Subscription { port: u32, mailbox: u32 },
 }
 
 /// One control frame. Ids of links are the sender's.
@@ -162,6 +186,9 @@ pub(crate) enum Frame {
     },
     /// The sender no longer publishes a topic.
     Untopic { id: u32 },
+    /// Acknowledges what the receiver announced, once: the sender knows the topic, or has sent an `Attached` for each
+    /// of its topics that the subscription gets.
+    Heard(Announcement),
     /// The sender leaves.
     Bye { reason: String },
 }
@@ -271,6 +298,15 @@ impl Frame {
         }
     }
 
+    /// What the receiver is to acknowledge.
+    pub(crate) fn announcement(&self) -> Option<Announcement> {
+        match self {
+            Frame::Topic(topic) => Some(topic.announcement()),
+            Frame::Subscribe(wanted) => Some(wanted.announcement()),
+            _ => None,
+        }
+    }
+
     /// How many descriptors come with it.
     pub(crate) fn fds(&self) -> usize {
         match self {
@@ -298,6 +334,7 @@ impl Frame {
             Frame::Unsubscribe { .. } => "Unsubscribe",
             Frame::Attached { .. } => "Attached",
             Frame::Untopic { .. } => "Untopic",
+            Frame::Heard(_) => "Heard",
             Frame::Bye { .. } => "Bye",
         }
     }
@@ -347,7 +384,8 @@ impl Frame {
             | Frame::Segment { .. }
             | Frame::Unsubscribe { .. }
             | Frame::Attached { .. }
-            | Frame::Untopic { .. } => Ok(()),
+            | Frame::Untopic { .. }
+            | Frame::Heard(_) => Ok(()),
         }
     }
 }

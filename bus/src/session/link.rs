@@ -7,11 +7,13 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, Ordering},
     },
     task::Waker,
 };
+
+use tokio::sync::Notify;
 
 use super::peer::Session;
 use crate::{
@@ -178,7 +180,7 @@ pub(crate) struct Link {
     /// The peer's.
     pub(crate) peer_losses: Cells<AtomicU64>,
     /// To be woken when something comes back unhandled: the topics with groups on this link.
-    groups: Mutex<Vec<Waker>>,
+    groups: Mutex<Vec<Weak<Notify>>>,
     lost: AtomicBool,
     /// The peer holds segments of large messages. They are freed when it releases them, and not when something is
     /// sent next.
@@ -307,11 +309,11 @@ impl Link {
     }
 
     /// Topics with a group here are woken when a member gives something back unhandled, or is lost.
-    pub(crate) fn watch_groups(&self, waker: Waker) {
+    pub(crate) fn watch_groups(&self, topic: &Arc<Notify>) {
         let mut groups = lock(&self.groups);
-        if !groups.iter().any(|known| known.will_wake(&waker)) {
-            groups.push(waker);
-        }
+        // Those of topics that have ended are not kept.
+        groups.retain(|known| known.strong_count() > 0 && known.as_ptr() != Arc::as_ptr(topic));
+        groups.push(Arc::downgrade(topic));
     }
 
     /// A subscription has ended: its windows take nothing any more. What the peer holds it still returns.
@@ -646,8 +648,8 @@ impl Link {
 
     /// Topics look for themselves, without waiting for this link's lock (`Topic::wake`).
     fn wake_groups(&self) {
-        for waker in lock(&self.groups).iter() {
-            waker.wake_by_ref();
+        for topic in lock(&self.groups).iter().filter_map(Weak::upgrade) {
+            topic.notify_one();
         }
     }
 

@@ -182,18 +182,23 @@ impl Mailbox {
         true
     }
 
-    /// Whether there are messages; if not, and if there is a task, it is registered to be woken by the next.
+    /// Whether there are messages, or will never be; if not, and if there is a task, it is registered to be woken
+    /// by the next or by the end.
     pub(crate) fn is_ready(&self, task: Option<&Context<'_>>) -> bool {
         match task {
             Some(task) => !self.register(task),
-            None => !lock(&self.queue).messages.is_empty(),
+            None => {
+                let queue = lock(&self.queue);
+                queue.closed || !queue.messages.is_empty()
+            }
         }
     }
 
-    /// Registers the task to be woken by the next message. Returns `false` if there is one already.
+    /// Registers the task to be woken by the next message or the end. Returns `false` if there is one already, or if
+    /// the mailbox is closed: then nobody would wake it.
     pub(crate) fn register(&self, cx: &Context<'_>) -> bool {
         let mut queue = lock(&self.queue);
-        if !queue.messages.is_empty() {
+        if queue.closed || !queue.messages.is_empty() {
             return false;
         }
         match &mut queue.waker {
@@ -238,3 +243,6 @@ impl Mailbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -710,8 +710,13 @@ async fn attempt(node: &Weak<Node>, name: &str, path: &std::path::Path) -> bool 
     let Some(this) = node.upgrade() else { return false };
     match outcome {
         Ok((socket, peer)) => {
-            if let Some(session) = this.begin(socket, peer) {
-                drop(this);
+            let id = peer.id;
+            // If there is one already, which it began, that one is as good.
+            let session = this
+                .begin(socket, peer)
+                .or_else(|| Some(this.sessions.get(&id)?.clone()));
+            drop(this);
+            if let Some(session) = session {
                 let mut introduced = session.introduced.subscribe();
                 let _ = tokio::time::timeout(within, introduced.wait_for(|done| *done)).await;
             }

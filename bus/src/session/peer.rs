@@ -13,13 +13,14 @@ use tokio::sync::{Notify, OnceCell, oneshot, watch};
 
 use super::{
     counters::Counters,
-    frame::Frame,
+    frame::{Announcement, Frame},
     handshake::Peer,
     link::{Link, NoSend},
     node::Node,
     opening::LinkOffer,
     port::Port,
     socket::Socket,
+    topics::announcing::Unheard,
 };
 use crate::{
     error::Bound,
@@ -84,6 +85,8 @@ pub(crate) struct Session {
     outbox_filled: Notify,
     /// A sender found no room in the socket.
     socket_full: AtomicBool,
+    /// What the peer has not acknowledged yet.
+    unheard: Unheard,
     reason: OnceLock<String>,
     closing: Notify,
     /// True once the peer has told all the names it had at the handshake.
@@ -106,6 +109,7 @@ impl Session {
             outbox: Mutex::default(),
             outbox_filled: Notify::new(),
             socket_full: AtomicBool::new(false),
+            unheard: Unheard::default(),
             reason: OnceLock::new(),
             closing: Notify::new(),
             introduced: watch::Sender::new(false),
@@ -136,6 +140,11 @@ impl Session {
             Ok(bytes) => bytes,
             Err(error) => return self.close(format!("a frame of ours cannot be sent: {error}")),
         };
+        if let Some(what) = frame.announcement()
+            && !self.unheard.add(what)
+        {
+            return self.close("the peer acknowledges nothing");
+        }
         let mut outbox = lock(&self.outbox);
         if outbox.is_empty() {
             match self.socket.try_send(&bytes, fds) {
@@ -155,6 +164,11 @@ impl Session {
         }
         drop(outbox);
         self.outbox_filled.notify_one();
+    }
+
+    /// Whether the peer has been told of something and has not acknowledged it.
+    pub(crate) fn has_not_heard(&self, what: Announcement) -> bool {
+        self.unheard.contains(what)
     }
 
     /// Makes sure that the peer has been told of a pool segment before a descriptor names it.
@@ -177,7 +191,7 @@ impl Session {
             bytes: segment.bytes() as u64,
         };
         let bytes = frame.encode().map_err(|_| NoSend::Lost)?;
-        let outbox = lock(&self.outbox);
+        let mut outbox = lock(&self.outbox);
         if let Some((word, mask)) = bit
             && self.announced[word].load(Ordering::Relaxed) & mask != 0
         {
@@ -198,10 +212,15 @@ impl Session {
             }
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(NoSend::Lost),
             Err(_) => {
-                drop(outbox);
-                // Who waits is woken when the frame below, which says nothing, has found room.
-                if !self.socket_full.swap(true, Ordering::SeqCst) {
-                    self.send(&Frame::Unlink { link: u32::MAX }, &[]);
+                // Who waits is woken once the outbox has been emptied. So there must be something in it: a frame that
+                // says nothing, and that goes this way even if the socket has room again by now.
+                self.socket_full.store(true, Ordering::SeqCst);
+                if outbox.is_empty() {
+                    let bytes = Frame::Unlink { link: u32::MAX }
+                        .encode()
+                        .map_err(|_| NoSend::Lost)?;
+                    outbox.push_back(Arc::new(Outgoing { bytes, fds: vec![] }));
+                    self.outbox_filled.notify_one();
                 }
                 Err(NoSend::Full(Bound::Socket))
             }
@@ -412,6 +431,10 @@ impl Session {
                 node.attached(self, port, mailbox, topic, link, route);
             }
             Frame::Untopic { id } => node.forgot_topic(self, id),
+            Frame::Heard(what) => match self.unheard.remove(what) {
+                Ok(()) => node.touch(),
+                Err(violation) => self.violated(violation),
+            },
             Frame::Bye { reason } => {
                 tracing::debug!(peer = %self.peer.name, %reason, "peer leaves");
             }

@@ -42,6 +42,8 @@ pub(crate) enum Violation {
     Direction,
     #[error("a message or reply that is not a valid archive")]
     Archive,
+    #[error("an acknowledgement of what was never announced, or was acknowledged before")]
+    Acknowledgement,
 }
 
 /// What the sequence word of a slot says about it.

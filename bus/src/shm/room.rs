@@ -36,12 +36,13 @@ impl Room {
 
     /// Takes a place for a reply; given back by [`Room::close_ask`].
     pub(crate) fn open_ask(&self) -> bool {
-        // Relaxed: a count and nothing else; the ring's own ordering carries the messages.
-        let before = self.asks.fetch_add(1, Ordering::Relaxed);
-        if before >= self.limit {
-            self.asks.fetch_sub(1, Ordering::Relaxed);
-        }
-        before < self.limit
+        // Never above the limit, not even for a moment: an asker that finds no place must not take away the one that
+        // another would have found. Relaxed where it is changed: a count and nothing else; the ring's own ordering carries
+        // the messages. SeqCst where it is read, see `close_ask`.
+        let one_more = |asks| (asks < self.limit).then_some(asks + 1);
+        self.asks
+            .fetch_update(Ordering::Relaxed, Ordering::SeqCst, one_more)
+            .is_ok()
     }
 
     pub(crate) fn close_ask(&self) {
@@ -89,5 +90,54 @@ impl Room {
         for waker in wakers {
             waker.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Barrier, thread};
+
+    use super::*;
+
+    /// One gives its place up and tries for it again, while another tries again and again: one of them gets it, and
+    /// nobody finds it taken by an attempt that fails.
+    #[test]
+    fn of_two_that_race_for_one_place_one_gets_it() {
+        const ROUNDS: u32 = 20_000;
+        let (room, turn, tried) = (Room::new(1), Barrier::new(2), AtomicU32::new(0));
+        let both_or_neither = thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                (1..=ROUNDS)
+                    .map(|round| {
+                        turn.wait();
+                        let mut got = room.open_ask();
+                        while !got && tried.load(Ordering::SeqCst) != round {
+                            got = room.open_ask();
+                        }
+                        turn.wait();
+                        got
+                    })
+                    .collect::<Vec<_>>()
+            });
+            let mine: Vec<bool> = (1..=ROUNDS)
+                .map(|round| {
+                    // Of the round before, in which somebody got it.
+                    room.asks.store(1, Ordering::SeqCst);
+                    turn.wait();
+                    // Until the other is at it, mostly.
+                    for _ in 0..round % 64 {
+                        std::hint::spin_loop();
+                    }
+                    room.close_ask();
+                    let got = room.open_ask();
+                    tried.store(round, Ordering::SeqCst);
+                    turn.wait();
+                    got
+                })
+                .collect();
+            let theirs = other.join().expect("no panic");
+            mine.iter().zip(&theirs).filter(|(a, b)| a == b).count()
+        });
+        assert_eq!(both_or_neither, 0, "of {ROUNDS} rounds");
     }
 }

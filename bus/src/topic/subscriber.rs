@@ -295,15 +295,12 @@ impl<M: ShmMessage> Subscriber<M> {
                 Some(delivery) => delivery,
                 None => {
                     let pick = |_: &mut _, register: bool| {
-                        mailbox.pop().or_else(|| {
-                            if register {
-                                mailbox.register(cx);
-                            }
-                            None
-                        })
+                        let task = register.then_some(&*cx);
+                        mailbox.is_ready(task).then_some(())
                     };
                     match mailbox.port.help(&mut self.helper, false, pick) {
-                        Step::Found(delivery) => delivery,
+                        // A message, or the end.
+                        Step::Found(()) => continue,
                         Step::Again => {
                             cx.waker().wake_by_ref();
                             return Poll::Pending;

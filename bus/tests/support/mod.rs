@@ -126,6 +126,7 @@ fn patient(config: Config) -> Config {
     config
         .ask_deadline(PATIENCE)
         .lookup_deadline(PATIENCE)
+        .announce_deadline(PATIENCE / 3)
         .handshake_deadline(PATIENCE / 3)
 }
 

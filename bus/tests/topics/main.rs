@@ -8,6 +8,7 @@ mod support;
 mod listener;
 mod party;
 
+mod announcing;
 mod basics;
 mod cost;
 mod deaths;

@@ -50,11 +50,6 @@ async fn run(mut stage: Stage) {
     stage.say("ready");
     loop {
         let line = stage.hear().await;
-        // What peers said before this command, of new topics above all, is heard before it is obeyed: it lies
-        // in a socket that is ready, and each turn lets the runtime look there.
-        for _ in 0..8 {
-            tokio::task::yield_now().await;
-        }
         let mut words = line.splitn(4, ' ');
         let mut word = || words.next().unwrap_or_default();
         let (command, id, argument, rest) = (word(), word(), word(), word());
@@ -93,6 +88,14 @@ impl Party {
                 "ok".to_owned()
             }
             "count" => self.listeners[id].count().to_string(),
+            // How many of one publisher.
+            "got" => {
+                let log = self.listeners[id].log();
+                log.iter()
+                    .filter(|entry| entry.publisher == argument)
+                    .count()
+                    .to_string()
+            }
             "ended" => self.listeners[id].has_ended().to_string(),
             "lost" => self.listeners[id].lost().await.to_string(),
             "losses" => {

@@ -75,6 +75,7 @@ fn a_stopped_process_holds_up_no_publisher_that_begins() {
         let bus = place
             .config("origin")
             .lookup_deadline(Duration::from_millis(300))
+            .announce_deadline(Duration::from_millis(300))
             .join()
             .await
             .unwrap();
@@ -98,7 +99,13 @@ fn a_publisher_that_is_given_up_is_none() {
     threads(async {
         let mut stopped = join(&place, "stopped").await;
         stopped.ok("stream s *").await;
-        let bus = place.config("origin").join().await.unwrap();
+        let short = Duration::from_millis(300);
+        let bus = place
+            .config("origin")
+            .announce_deadline(short)
+            .join()
+            .await
+            .unwrap();
         let other = bus.subscriber::<Tick>("feed").await.unwrap();
         stopped.freeze().await;
         // It waits for the one that is stopped.

@@ -106,6 +106,9 @@ fn frame() -> impl Strategy<Value = Frame> {
             }
         }),
         any::<u32>().prop_map(|id| Frame::Untopic { id }),
+        any::<u32>().prop_map(|id| Frame::Heard(Announcement::Topic { id })),
+        any::<(u32, u32)>()
+            .prop_map(|(port, mailbox)| Frame::Heard(Announcement::Subscription { port, mailbox })),
     ]
 }
 
@@ -154,7 +157,8 @@ fn heap(frame: &Frame) -> usize {
         | Frame::Segment { .. }
         | Frame::Unsubscribe { .. }
         | Frame::Attached { .. }
-        | Frame::Untopic { .. } => 0,
+        | Frame::Untopic { .. }
+        | Frame::Heard(_) => 0,
     }
 }
 
@@ -426,6 +430,7 @@ fn descriptors_must_be_as_many_as_the_kind_takes() {
         ),
         (Frame::Segment { id: 1, bytes: 2 }, 1),
         (Frame::Unlink { link: 1 }, 0),
+        (Frame::Heard(Announcement::Topic { id: 1 }), 0),
         (Frame::bye("done"), 0),
     ] {
         let bytes = frame.encode().unwrap();

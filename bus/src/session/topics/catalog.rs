@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     pattern,
@@ -173,6 +173,7 @@ impl Node {
         };
         // From here on an error or a dropped future must not leave the topic behind.
         let guard = Unpublish(self, &topic);
+        let heard_by = Instant::now() + self.config.announce_deadline;
         let mut attaching = Vec::new();
         for (session, wanted) in wanting {
             let session = match session {
@@ -201,6 +202,8 @@ impl Node {
             // A process that is stopped, say; it is reached when it goes on.
             tracing::warn!(topic = name, "not every subscriber is reached yet");
         }
+        // Who subscribes from now on, wherever, knows this publisher.
+        self.until_heard(topic.info.announcement(), name, heard_by).await;
         std::mem::forget(guard);
         Ok(topic)
     }
@@ -396,6 +399,7 @@ impl Node {
         };
         // From here on a dropped future must not leave the subscription behind.
         let guard = Unsubscribe(&mailbox);
+        let heard_by = Instant::now() + self.config.announce_deadline.min(within);
         for topic in own {
             let session = self.own_session().await?;
             self.attach(&topic, &session, &wanted).await;
@@ -423,6 +427,9 @@ impl Node {
                 waited: within,
             });
         }
+        // Nor does a publisher miss it that has just begun, and of which nothing was heard here yet.
+        self.until_heard(wanted.announcement(), &wanted.pattern, heard_by)
+            .await;
         std::mem::forget(guard);
         Ok(mailbox)
     }
@@ -458,6 +465,7 @@ impl Node {
 
     pub(crate) fn heard_topic(self: &Arc<Self>, session: &Arc<Session>, info: TopicInfo) {
         let node = session.peer.id;
+        let what = info.announcement();
         let mut catalog = lock(&self.catalog);
         if catalog.peer_topics.keys().filter(|(of, _)| *of == node).count() >= PER_PEER {
             return session.close("it announces too many topics");
@@ -470,6 +478,7 @@ impl Node {
             .peer_topics
             .insert((node, info.id), (session.clone(), info));
         drop(catalog);
+        session.send(&Frame::Heard(what), &[]);
         self.touch();
     }
 
@@ -504,8 +513,9 @@ impl Node {
                 .insert(key, (session.clone(), wanted.clone()));
             topics
         };
+        let heard = Frame::Heard(wanted.announcement());
         if topics.is_empty() {
-            return;
+            return session.send(&heard, &[]);
         }
         let (node, session) = (Arc::downgrade(self), session.clone());
         self.spawn(async move {
@@ -513,6 +523,8 @@ impl Node {
                 let Some(node) = node.upgrade() else { return };
                 node.attach(&topic, &session, &wanted).await;
             }
+            // Not before: whoever is told may rely on being reached.
+            session.send(&heard, &[]);
         });
     }
 

@@ -124,9 +124,18 @@ impl Outlet {
         }
     }
 
-    /// Whether a message sent now would be sent at once.
-    pub(crate) fn has_room(&self) -> bool {
-        self.backlog.is_empty() && self.link.has_room(self.route)
+    /// Whether a message offered now would be sent at once. What waits is sent first: there may have been room for it
+    /// since the pump ran last.
+    pub(crate) fn has_room(&mut self, waker: &Waker, flow: &mut Flow) -> bool {
+        if !self.backlog.is_empty() && self.flush(waker, flow) == Offered::Gone {
+            // Found out once more, and taken away, when it is offered something.
+            return true;
+        }
+        self.backlog.is_empty() && self.takes_more()
+    }
+
+    fn takes_more(&self) -> bool {
+        self.link.has_room(self.route)
     }
 
     /// Sends, or does what the policy says.
@@ -255,12 +264,15 @@ impl Group {
         self.members.is_empty() && self.leaving.is_empty() && self.backlog.is_empty()
     }
 
-    /// Whether a message published now would be taken at once.
-    pub(crate) fn has_room(&self) -> bool {
+    /// Whether a message published now would be taken at once. What waits is sent first, as in [`Outlet::has_room`].
+    pub(crate) fn has_room(&mut self, waker: &Waker, flow: &mut Flow) -> bool {
+        if !self.backlog.is_empty() {
+            self.flush(waker, flow);
+        }
         if self.members.is_empty() {
             return self.backlog.len() < self.depth;
         }
-        self.backlog.is_empty() && self.members.iter().any(Outlet::has_room)
+        self.backlog.is_empty() && self.members.iter().any(Outlet::takes_more)
     }
 
     /// Gives a message to a member that has room, in turn.

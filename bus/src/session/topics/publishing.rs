@@ -65,7 +65,7 @@ pub(crate) struct Topic {
 
 /// What links wake when there is room again. It only leaves a note: the waker may be called under locks.
 #[derive(Debug, Default)]
-struct Pump(Notify);
+struct Pump(Arc<Notify>);
 
 impl Wake for Pump {
     fn wake(self: Arc<Self>) {
@@ -147,7 +147,8 @@ impl Topic {
     /// Gives a message to everybody whose policy allows. Never waits; `Err` gives the message back.
     pub(crate) fn publish(&self, parcel: Parcel) -> Result<(), Unpublished> {
         let mut state = lock(&self.state);
-        if !state.has_room() {
+        let waker = self.waker();
+        if !state.has_room(&waker) {
             return Err(Unpublished::NoRoom(parcel));
         }
         if !state.groups.is_empty() && matches!(parcel, Parcel::Inline(_)) {
@@ -184,7 +185,6 @@ impl Topic {
         };
         descriptor.set_topic(self.info.id, time.as_nanos() as u64);
         let message = Stored::new(descriptor, buffer, &self.pool);
-        let waker = self.waker();
         outlets.retain_mut(|outlet| outlet.offer(&message, &waker, &mut counts.flow) == Offered::Done);
         for group in groups.iter_mut() {
             group.offer(&message, &waker, &mut counts.flow);
@@ -284,7 +284,7 @@ impl Topic {
                 }
             }
             Some(name) => {
-                link.watch_groups(waker.clone());
+                link.watch_groups(&self.pump.0);
                 let at = groups
                     .iter()
                     .position(|group| group.name == name)
@@ -373,16 +373,12 @@ impl State {
     }
 
     /// Whether everybody whose policy is to be waited for has room.
-    fn has_room(&self) -> bool {
-        let outlets = self
-            .outlets
-            .iter()
-            .all(|outlet| outlet.policy != Policy::Wait || outlet.has_room());
-        outlets
-            && self
-                .groups
-                .iter()
-                .all(|group| group.policy != Policy::Wait || group.has_room())
+    fn has_room(&mut self, waker: &Waker) -> bool {
+        let flow = &mut self.counts.flow;
+        let mut outlets = self.outlets.iter_mut();
+        let mut groups = self.groups.iter_mut();
+        outlets.all(|outlet| outlet.policy != Policy::Wait || outlet.has_room(waker, flow))
+            && groups.all(|group| group.policy != Policy::Wait || group.has_room(waker, flow))
     }
 }
 

@@ -28,9 +28,10 @@ impl<M: ShmMessage> actix::Message for Received<M> {
 /// An arbiter's thread has a port of its own, where its actors and its asks meet; everybody else shares one.
 pub(crate) fn port_here() -> PortKey {
     match actix::Arbiter::try_current() {
-        Some(_) => PortKey::Thread(std::thread::current().id(), |task| {
+        // A thread remembers its arbiter also when that has ended.
+        Some(arbiter) if arbiter.alive() => PortKey::Thread(std::thread::current().id(), |task| {
             actix::Arbiter::try_current().is_some_and(|here| here.spawn(task))
         }),
-        None => PortKey::Shared,
+        _ => PortKey::Shared,
     }
 }

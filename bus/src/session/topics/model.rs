@@ -295,9 +295,9 @@ impl World {
         let sequence = delivery.as_ref().map(|delivery| delivery.published().0);
         let wanted = expected.queue.pop_front();
         assert_eq!(sequence, wanted);
-        if let (Some(delivery), Some(wanted)) = (delivery, wanted) {
+        if let (Some(mut delivery), Some(wanted)) = (delivery, wanted) {
             let opened = delivery.open::<Numbered>(self.reader.config.trust);
-            let (message, _) = opened.expect("a valid archive");
+            let message = opened.expect("a valid archive");
             assert_eq!(message.n.to_native(), wanted);
             assert!(message.data.iter().all(|byte| *byte == wanted as u8));
             expected.held.push(wanted);

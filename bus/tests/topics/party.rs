@@ -284,7 +284,12 @@ impl Child {
 
     /// Waits until a listener has got more than so many.
     pub async fn until_more(&mut self, id: &str, than: u64) {
-        while self.number_of(&format!("count {id}")).await <= than {}
+        while self.count(id).await <= than {}
+    }
+
+    /// How many messages it has handled.
+    pub async fn count(&mut self, id: &str) -> u64 {
+        self.number_of(&format!("count {id}")).await
     }
 
     /// Published, bytes, delivered, dropped, subscribers.

@@ -247,15 +247,6 @@ async fn tells<M: Load>(bus: &Bus, run: &Run) -> Result<Driven> {
     for (_, lasts) in phases(run) {
         address.ask(&Mark { end: false }).await?;
         let mut meter = Meter::start(run, lasts);
-        if std::env::var_os("BATCH").is_some() {
-            let mut batch: Vec<M> = (0..256).map(|_| M::new(run.payload)).collect();
-            while !meter.is_over() {
-                for message in &mut batch {
-                    message.write(meter.send());
-                }
-                address.tell_all(&batch).await?;
-            }
-        }
         while !meter.is_over() {
             message.write(meter.send());
             address.tell(&message).await?;

@@ -102,10 +102,10 @@ pub fn main(program: impl FnOnce() -> Result<()>) -> ExitCode {
 }
 
 /// Measures what was chosen, the systems in turn within each repeat, and hands over the rows of each point when they
-/// are complete.
+/// are complete. A row that cannot be measured is left out, and the rest is measured nevertheless.
 ///
 /// # Errors
-/// If a process cannot be started or fails, messages were lost or changed, or `each` fails.
+/// In the end, if a process could not be started or failed, or messages were lost or changed; at once if `each` fails.
 pub fn measure_all(selection: &Selection, mut each: impl FnMut(Vec<Row>) -> Result<()>) -> Result<()> {
     let plan = Plan::of(selection)?;
     let rows = |point: &Point| {

@@ -89,13 +89,13 @@ macro_rules! shmipc {
             tuning: $tuning,
             measures: everything,
             serve: |run, ready| {
-                shmipc::block_on(async {
+                wire::block_on(async {
                     let wire = shmipc::Shmipc::new(run, $how, ready).await?;
                     wire::serve(run, wire).await
                 })
             },
             drive: |run| {
-                shmipc::block_on(async {
+                wire::block_on(async {
                     let wire = shmipc::Shmipc::new(run, $how, || {}).await?;
                     wire::drive(run, wire).await
                 })
@@ -166,8 +166,8 @@ pub static ALL: &[System] = &[
     shmipc!(
         "shmipc-socket",
         "v3",
-        "0.2, its benches' settings: 256 MiB by memfd, slices of the payload's length, queue of 65,536, tokio of \
-         several threads; one-way messages acknowledged per half window of at most 1,024 and 64 MiB",
+        "0.2, its benches' settings: 256 MiB by memfd, slices of the payload's length, queue of 65,536, runtime of \
+         one thread; one-way messages acknowledged per half window of at most 1,024 and 64 MiB",
         shmipc::Mode::Socket
     ),
     #[cfg(feature = "peers")]

@@ -71,8 +71,12 @@ fn port(c: &mut Criterion) {
     let dir = tempfile::tempdir().expect("a directory");
     let (sender, receiver) = system.block_on(nodes(dir.path()));
     let (small, mut smalls, large, mut larges) = system.block_on(async {
-        let smalls = receiver.subscriber("bench.small").when_full(WhenFull::Wait);
-        let larges = receiver.subscriber("bench.large").when_full(WhenFull::Wait);
+        let smalls = receiver
+            .subscriber::<Small>("bench.small")
+            .when_full(WhenFull::Wait);
+        let larges = receiver
+            .subscriber::<Large>("bench.large")
+            .when_full(WhenFull::Wait);
         (
             sender.publisher::<Small>("bench.small").await.expect("a topic"),
             smalls.await.expect("a subscription"),

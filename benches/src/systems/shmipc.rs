@@ -3,8 +3,9 @@
 //!
 //! Tuned as its own benches are: shared memory of 256 MiB by memfd (more where 64 messages in flight would not
 //! fit), slices as long as a message, an IO queue of 65,536 entries, a retry after 1 us when that is full. The tokio
-//! runtime has one thread, on which shmipc was faster than on several, which its benches use. Where messages are not answered, the receiver acknowledges half a window at a time:
-//! when its memory is full shmipc falls back to the socket, for good.
+//! runtime has one thread, on which shmipc was faster than on several, which its benches use. Where
+//! messages are not answered, the receiver acknowledges half a window at a time: when its memory is full shmipc falls
+//! back to the socket, for good.
 
 use std::{os::unix::net::SocketAddr, time::Duration};
 

@@ -93,18 +93,18 @@ impl Meter {
         now
     }
 
-    /// Whether the time is up, for those who know it.
+    /// Whether the time is up, for those who know it; not before there was a message.
     #[inline]
     #[must_use]
     pub fn is_over_at(&self, now: Instant) -> bool {
-        now >= self.until
+        now >= self.until && self.next > 0
     }
 
     /// Whether the time is up, for those who send without pause: looks at the clock now and then.
     #[inline]
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.next.is_multiple_of(self.stride) && Instant::now() >= self.until
+        self.next.is_multiple_of(self.stride) && self.is_over_at(Instant::now())
     }
 
     /// Messages sent and not yet answered.

@@ -88,7 +88,10 @@ impl Charts {
     /// If a file cannot be written.
     pub fn write(&self, dir: &Path) -> Result<()> {
         let micros = |us: &f64| time(us * 1e3);
-        let gigabytes = |gb: &f64| format!("{gb}");
+        let gigabytes = |gb: &f64| {
+            let digits = format!("{gb:.6}");
+            digits.trim_end_matches('0').trim_end_matches('.').to_owned()
+        };
         self.round_trip.write(
             &dir.join("round-trip.svg"),
             "Round trip, one in flight: p50 over payload",

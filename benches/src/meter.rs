@@ -31,6 +31,8 @@ pub struct Meter {
     start: (Instant, Usage),
     end: Option<(Instant, Usage)>,
     until: Instant,
+    /// Messages to be sent however long it takes: one, or as many as the server's actors keep.
+    least: u64,
     next: u64,
     sum: u64,
     answered: u64,
@@ -59,6 +61,7 @@ impl Meter {
             start: (start, usage),
             end: None,
             until: start + lasts,
+            least: u64::from(run.shape.held * run.shape.mailboxes).max(1),
             next: 0,
             sum: 0,
             answered: 0,
@@ -93,11 +96,11 @@ impl Meter {
         now
     }
 
-    /// Whether the time is up, for those who know it; not before there was a message.
+    /// Whether the time is up, for those who know it; not before there were messages.
     #[inline]
     #[must_use]
     pub fn is_over_at(&self, now: Instant) -> bool {
-        now >= self.until && self.next > 0
+        now >= self.until && self.next >= self.least
     }
 
     /// Whether the time is up, for those who send without pause: looks at the clock now and then.

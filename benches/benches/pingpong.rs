@@ -2,11 +2,9 @@
 
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
-use std::time::Duration;
-
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use shmbus_benches::{
-    case::Case,
+    case::{Case, Point, Shape},
     launch::{self, Plan},
     report::Driven,
     systems,
@@ -17,17 +15,23 @@ fn pingpong(c: &mut Criterion) {
         program: env!("CARGO_BIN_EXE_pingpong").into(),
         seconds: 0.2,
         pin: false,
-        window: None,
+        shape: Shape::default(),
     };
     for case in [Case::Ask, Case::Ask64, Case::Tell] {
         let mut group = c.benchmark_group(format!("two processes, {case}"));
         // Each sample is a pair of new processes.
-        group.sample_size(10).measurement_time(Duration::from_secs(5));
-        for system in systems::chosen(&["shmbus-spin".into(), "shmbus-park".into(), "unix".into()]) {
+        group.sample_size(10);
+        for name in ["shmbus-spin", "shmbus-park", "unix"] {
+            let system = systems::named(name).expect("it is in every build");
             for payload in [64, 4 << 10] {
                 group.bench_function(BenchmarkId::new(system.name, payload), |b| {
+                    let point = Point {
+                        case,
+                        payload,
+                        receivers: 1,
+                    };
                     b.iter_custom(|messages| {
-                        let sample = launch::measure(&plan, system, case, payload);
+                        let sample = launch::measure(&plan, system, point);
                         let Driven {
                             elapsed,
                             messages: sent,

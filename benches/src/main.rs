@@ -1,12 +1,17 @@
-//! The comparison as a program; see the library's documentation and `--help`.
+//! Measuring shmbus beside what every Linux has; see the library's documentation and `--help`.
+
+use std::process::ExitCode;
 
 use clap::Parser;
-use shmbus_benches::{Result, args::Args, launch};
+use shmbus_benches::{args::PingPong, launch, table};
 
-fn main() -> Result<()> {
-    let args = Args::parse();
-    match &args.role {
-        Some(role) => launch::work(role, &args),
-        None => launch::compare(&args),
-    }
+fn main() -> ExitCode {
+    launch::main(|| {
+        let selection = PingPong::parse().selection()?;
+        println!("{}", table::head(&selection));
+        launch::measure_all(&selection, |rows| {
+            println!("{}", table::of(&rows));
+            Ok(())
+        })
+    })
 }

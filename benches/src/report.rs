@@ -31,6 +31,23 @@ pub struct Driven {
 }
 
 impl Served {
+    /// Counts so many messages, which held this in sum.
+    #[inline]
+    pub fn add(&mut self, messages: u64, sum: u64) {
+        self.messages += messages;
+        self.sum = self.sum.wrapping_add(sum);
+    }
+
+    /// What all receivers of the same messages did together: each has them all.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            messages: self.messages + other.messages,
+            sum: self.sum.wrapping_add(other.sum),
+            usage: self.usage.plus(other.usage),
+        }
+    }
+
     /// Says it.
     pub fn print(&self) {
         let Usage {
@@ -74,6 +91,20 @@ impl Driven {
         );
     }
 
+    /// Several clients of one measurement: their messages together, the longest time, and of the percentiles the
+    /// worst, because theirs cannot be told from each one's.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let worst = |at: usize| self.percentiles[at].max(other.percentiles[at]);
+        Self {
+            messages: self.messages + other.messages,
+            sum: self.sum.wrapping_add(other.sum),
+            usage: self.usage.plus(other.usage),
+            elapsed: self.elapsed.max(other.elapsed),
+            percentiles: [worst(0), worst(1), worst(2)],
+        }
+    }
+
     /// Reads what was said.
     ///
     /// # Errors
@@ -114,5 +145,19 @@ mod tests {
         for line in ["", "1 2 3 4", "1 2 3 4 5 6", "1 2 3 4 x"] {
             assert!(Served::parse(line).is_err(), "{line:?}");
         }
+        assert!(Driven::parse("1 2 3 4 5 6 7 8 9").is_ok());
+        for line in ["1 2 3 4 5", "1 2 3 4 5 6 7 8 -9", "thread 'main' panicked"] {
+            assert!(Driven::parse(line).is_err(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn clients_add_up() {
+        let one = Driven::parse("10 7 100 1 0 2000 5 6 7").unwrap();
+        let other = Driven::parse("20 8 50 0 3 1000 4 9 9").unwrap();
+        assert_eq!(
+            one.plus(other),
+            Driven::parse("30 15 150 1 3 2000 5 9 9").unwrap()
+        );
     }
 }

@@ -3,7 +3,7 @@
 use nix::sys::resource::{UsageWho, getrusage};
 
 /// CPU time and sleeps of a process.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Usage {
     /// User and system time, in nanoseconds.
     pub cpu_ns: u64,

@@ -1,152 +1,156 @@
 //! Two eventfds under tokio, no bus: what it costs to wake a task in another process and be woken by it.
+//!
+//! Only the marks are sent, over a socket; messages are not carried but made up by whoever is woken.
 
 use std::{
-    io::{IoSlice, IoSliceMut, Read, Write},
-    mem::MaybeUninit,
+    io::ErrorKind,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::net::{UnixListener, UnixStream},
+        unix::net::UnixStream,
     },
-    time::Instant,
 };
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
-};
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, unix::AsyncFd};
 
-use super::unix::SOCKET;
+use super::rights;
 use crate::{
     Result,
     case::Run,
-    meter::{Meter, Tally, phases},
+    pace::{Waiting, watched},
     payload,
-    report::Driven,
+    wire::{END, Wire, word},
 };
 
-/// The server's marks on the socket, and the answer to them.
-const BEGIN: u8 = 1;
-const END: u8 = 2;
-
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?)
+/// One end.
+pub(super) struct Bells {
+    ours: AsyncFd<OwnedFd>,
+    theirs: OwnedFd,
+    socket: tokio::net::UnixStream,
+    frame: Vec<u8>,
+    /// Times this end was woken for which no message was made up yet, and the number of the next one.
+    rung: u64,
+    seq: u64,
+    /// A mark that was read, to be handed out behind those.
+    mark: Option<u64>,
+    /// A client knows whether a mark or a message comes next.
+    expects: Option<Expected>,
 }
 
-// Deprecated for descriptors that others may close; these are owned, and never given away.
-#[allow(deprecated)]
-fn watched(bell: OwnedFd) -> Result<AsyncFd<OwnedFd>> {
-    Ok(AsyncFd::with_interest(bell, Interest::READABLE)?)
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    Mark,
+    Message,
 }
 
-async fn wait(bell: &AsyncFd<OwnedFd>) -> Result<()> {
+impl Bells {
+    /// The client makes the eventfds; called in a runtime.
+    pub(super) fn client(run: &Run, socket: UnixStream) -> Result<Self> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let (ours, theirs): (OwnedFd, OwnedFd) = (
+            EventFd::from_flags(flags)?.into(),
+            EventFd::from_flags(flags)?.into(),
+        );
+        rights::give(&socket, [theirs.as_fd(), ours.as_fd()])?;
+        Self::new(run, socket, [ours, theirs], Some(Expected::Mark))
+    }
+
+    /// The server receives them; called in a runtime.
+    pub(super) fn server(run: &Run, socket: UnixStream) -> Result<Self> {
+        let bells = rights::take(&socket)?;
+        Self::new(run, socket, bells, None)
+    }
+
+    fn new(
+        run: &Run,
+        socket: UnixStream,
+        [ours, theirs]: [OwnedFd; 2],
+        expects: Option<Expected>,
+    ) -> Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            ours: watched(ours)?,
+            theirs,
+            socket: tokio::net::UnixStream::from_std(socket)?,
+            frame: vec![0; run.payload()],
+            rung: 0,
+            seq: 0,
+            mark: None,
+            expects,
+        })
+    }
+}
+
+impl Bells {
+    /// Reads the rest of a mark, and how often the bell was rung before it was sent.
+    async fn read_mark(&mut self, read: usize) -> Result<()> {
+        self.socket.read_exact(&mut self.frame[read..]).await?;
+        self.mark = Some(word(&self.frame));
+        let mut count = [0; 8];
+        if nix::unistd::read(&self.ours, &mut count).is_ok() {
+            self.rung = u64::from_ne_bytes(count);
+        }
+        Ok(())
+    }
+}
+
+async fn woken(bell: &AsyncFd<OwnedFd>) -> Result<u64> {
     let mut count = [0; 8];
     bell.async_io(Interest::READABLE, |fd| {
         nix::unistd::read(fd, &mut count).map_err(Into::into)
     })
     .await?;
-    Ok(())
+    Ok(u64::from_ne_bytes(count))
 }
 
-fn ring(bell: &OwnedFd) -> Result<()> {
-    nix::unistd::write(bell, &1u64.to_ne_bytes())?;
-    Ok(())
-}
+impl Wire for Bells {
+    const WAITING: Waiting = Waiting::Async;
 
-/// See [`super::System::serve`].
-pub(super) fn serve(run: &Run, ready: fn()) -> Result<()> {
-    let listener = UnixListener::bind(run.dir.join(SOCKET))?;
-    ready();
-    let (socket, _) = listener.accept()?;
-    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-    let bells: [OwnedFd; 2] = [
-        EventFd::from_flags(flags)?.into(),
-        EventFd::from_flags(flags)?.into(),
-    ];
-    let fds = [bells[0].as_fd(), bells[1].as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut rights = SendAncillaryBuffer::new(&mut space);
-    rights.push(SendAncillaryMessage::ScmRights(&fds));
-    sendmsg(&socket, &[IoSlice::new(&[0])], &mut rights, SendFlags::empty())?;
-    let [ours, theirs] = bells;
-    runtime()?.block_on(async {
-        socket.set_nonblocking(true)?;
-        let socket = tokio::net::UnixStream::from_std(socket)?;
-        let bell = watched(ours)?;
-        let (mut tally, mut seq, mut mark) = (Tally::default(), 0, [0]);
-        loop {
-            tokio::select! {
-                biased;
-                rung = wait(&bell) => {
-                    rung?;
-                    tally.add(payload::expected(run.payload, seq));
-                    seq += 1;
-                    ring(&theirs)?;
-                }
-                marked = socket.readable() => {
-                    marked?;
-                    match socket.try_read(&mut mark) {
-                        Ok(0) => return Ok(()),
-                        Ok(_) if mark[0] == END => tally.end(),
-                        Ok(_) => {
-                            seq = 0;
-                            tally.begin();
+    async fn send(&mut self, fill: impl FnOnce(&mut [u8])) -> Result<()> {
+        fill(&mut self.frame);
+        let is_mark = word(&self.frame) >= END;
+        if is_mark {
+            self.socket.write_all(&self.frame).await?;
+            self.seq = 0;
+        } else {
+            nix::unistd::write(&self.theirs, &1u64.to_ne_bytes())?;
+        }
+        if let Some(expects) = &mut self.expects {
+            *expects = if is_mark {
+                Expected::Mark
+            } else {
+                Expected::Message
+            };
+        }
+        Ok(())
+    }
+
+    async fn receive<T>(&mut self, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        while self.rung == 0 && self.mark.is_none() {
+            match self.expects {
+                Some(Expected::Message) => self.rung = woken(&self.ours).await?,
+                Some(Expected::Mark) => self.read_mark(0).await?,
+                None => tokio::select! {
+                    rung = woken(&self.ours) => self.rung = rung?,
+                    ready = self.socket.readable() => {
+                        ready?;
+                        match self.socket.try_read(&mut self.frame) {
+                            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                            read => self.read_mark(read?).await?,
                         }
-                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
-                        Err(error) => return Err(error.into()),
                     }
-                    socket.try_write(&mark)?;
-                }
+                },
             }
         }
-    })
-}
-
-fn mark(mut socket: &UnixStream, mark: u8) -> Result<()> {
-    socket.write_all(&[mark])?;
-    socket.read_exact(&mut [0])?;
-    Ok(())
-}
-
-/// See [`super::System::drive`].
-pub(super) fn drive(run: &Run) -> Result<Driven> {
-    let socket = UnixStream::connect(run.dir.join(SOCKET))?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut rights = RecvAncillaryBuffer::new(&mut space);
-    recvmsg(
-        &socket,
-        &mut [IoSliceMut::new(&mut [0])],
-        &mut rights,
-        RecvFlags::CMSG_CLOEXEC,
-    )?;
-    let bells: Vec<OwnedFd> = rights
-        .drain()
-        .filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-            _ => None,
-        })
-        .flatten()
-        .collect();
-    let [theirs, ours]: [OwnedFd; 2] = bells.try_into().map_err(|_| "the server sent no eventfds")?;
-    runtime()?.block_on(async {
-        let bell = watched(ours)?;
-        let mut driven = Driven::default();
-        for (_, lasts) in phases(run) {
-            mark(&socket, BEGIN)?;
-            let mut meter = Meter::start(run, lasts);
-            let mut now = Instant::now();
-            while !meter.is_over_at(now) {
-                let sum = payload::expected(run.payload, meter.send());
-                ring(&theirs)?;
-                wait(&bell).await?;
-                now = meter.reply(now, sum);
-            }
-            driven = meter.stop();
-            mark(&socket, END)?;
+        if self.rung > 0 {
+            self.rung -= 1;
+            payload::write(&mut self.frame, self.seq);
+            self.seq += 1;
+        } else {
+            let mark = self.mark.take().unwrap_or(END);
+            payload::write(&mut self.frame, mark);
+            self.seq = 0;
         }
-        Ok(driven)
-    })
+        Ok(read(&self.frame))
+    }
 }

@@ -1,12 +1,9 @@
 //! A blocking Unix socket of the standard library, one system call per message (and per part of messages
 //! that are longer than its buffer).
-//!
-//! Frames have the payload's length; the first word of a frame, its sequence number, also says whether it is
-//! one of the two marks, which are echoed.
 
 use std::{
     collections::VecDeque,
-    io::{ErrorKind, Read, Write},
+    io::{Read, Write},
     os::{
         fd::{AsFd, AsRawFd},
         unix::net::{UnixListener, UnixStream},
@@ -22,132 +19,74 @@ use nix::{
 
 use crate::{
     Result,
-    case::{Case, IN_FLIGHT, Run},
-    meter::{Meter, Tally, phases},
+    case::{IN_FLIGHT, Run},
+    meter::Meter,
+    pace::Waiting,
     payload,
-    report::Driven,
+    wire::Wire,
 };
 
-/// The socket in the directory of a run.
-pub(super) const SOCKET: &str = "socket";
-
-/// First word of the frame before the first message.
-pub(super) const BEGIN: u64 = u64::MAX;
-/// First word of the frame after the last message.
-pub(super) const END: u64 = u64::MAX - 1;
-
-/// What a frame is.
-pub(super) enum FrameKind {
-    Begin,
-    End,
-    Message,
+fn path(run: &Run, server: usize) -> std::path::PathBuf {
+    run.dir.join(format!("socket-{server}"))
 }
 
-pub(super) fn kind(frame: &[u8]) -> FrameKind {
-    match frame.first_chunk().map(|word| u64::from_ne_bytes(*word)) {
-        Some(BEGIN) => FrameKind::Begin,
-        Some(END) => FrameKind::End,
-        _ => FrameKind::Message,
-    }
-}
-
-/// Counts a frame. Returns whether it is to be echoed.
-#[inline]
-pub(super) fn take(frame: &[u8], tally: &mut Tally, case: Case) -> bool {
-    match kind(frame) {
-        FrameKind::Begin => tally.begin(),
-        FrameKind::End => tally.end(),
-        FrameKind::Message => {
-            tally.add(payload::read(frame));
-            return case.is_round_trip();
-        }
-    }
-    true
-}
-
+/// The client, as this server sees it.
 pub(super) fn accept(run: &Run, ready: fn()) -> Result<UnixStream> {
-    let listener = UnixListener::bind(run.dir.join(SOCKET))?;
+    let listener = UnixListener::bind(path(run, run.index()))?;
     ready();
     Ok(listener.accept()?.0)
 }
 
-pub(super) fn connect(run: &Run) -> Result<UnixStream> {
-    Ok(UnixStream::connect(run.dir.join(SOCKET))?)
+/// All servers, as the client sees them.
+pub(super) fn connect(run: &Run) -> Result<Vec<UnixStream>> {
+    (0..run.point.receivers)
+        .map(|server| Ok(UnixStream::connect(path(run, server))?))
+        .collect()
 }
 
-/// Whether reading failed because the other end has left.
-pub(super) fn is_end(error: &std::io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset
-    )
+/// One call per message.
+pub(super) struct Unix {
+    sockets: Vec<UnixStream>,
+    next: usize,
+    frame: Vec<u8>,
 }
 
-/// See [`super::System::serve`].
-pub(super) fn serve(run: &Run, ready: fn()) -> Result<()> {
-    let mut socket = accept(run, ready)?;
-    let (mut frame, mut tally) = (vec![0; run.payload], Tally::default());
-    loop {
-        match socket.read_exact(&mut frame) {
-            Err(error) if is_end(&error) => return Ok(()),
-            done => done?,
-        }
-        if take(&frame, &mut tally, run.case) {
-            socket.write_all(&frame)?;
+impl Unix {
+    pub(super) fn new(run: &Run, sockets: Vec<UnixStream>) -> Self {
+        Self {
+            sockets,
+            next: 0,
+            frame: vec![0; run.payload()],
         }
     }
 }
 
-/// Sends a mark and waits until it has come back.
-pub(super) fn mark(socket: &mut UnixStream, frame: &mut [u8], which: u64) -> Result<()> {
-    frame[..8].copy_from_slice(&which.to_ne_bytes());
-    socket.write_all(frame)?;
-    socket.read_exact(frame)?;
-    Ok(())
-}
+impl Wire for Unix {
+    const WAITING: Waiting = Waiting::Blocking;
 
-/// See [`super::System::drive`].
-pub(super) fn drive(run: &Run) -> Result<Driven> {
-    let mut socket = connect(run)?;
-    let mut frame = vec![0; run.payload];
-    let mut driven = Driven::default();
-    for (_, lasts) in phases(run) {
-        mark(&mut socket, &mut frame, BEGIN)?;
-        let mut meter = Meter::start(run, lasts);
-        match run.case {
-            Case::Ask => {
-                let mut now = Instant::now();
-                while !meter.is_over_at(now) {
-                    payload::write(&mut frame, meter.send());
-                    socket.write_all(&frame)?;
-                    socket.read_exact(&mut frame)?;
-                    now = meter.reply(now, payload::read(&frame));
-                }
-            }
-            Case::Ask64 => pipeline(&mut socket, run.payload, run.payload, &mut meter)?,
-            Case::Tell => {
-                while !meter.is_over() {
-                    payload::write(&mut frame, meter.send());
-                    socket.write_all(&frame)?;
-                }
-            }
+    async fn send(&mut self, fill: impl FnOnce(&mut [u8])) -> Result<()> {
+        fill(&mut self.frame);
+        for socket in &mut self.sockets {
+            socket.write_all(&self.frame)?;
         }
-        if run.case == Case::Tell {
-            // What was sent has arrived when the mark after it comes back.
-            mark(&mut socket, &mut frame, END)?;
-            driven = meter.stop();
-        } else {
-            driven = meter.stop();
-            mark(&mut socket, &mut frame, END)?;
-        }
+        Ok(())
     }
-    Ok(driven)
+
+    async fn receive<T>(&mut self, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        self.sockets[self.next].read_exact(&mut self.frame)?;
+        self.next = (self.next + 1) % self.sockets.len();
+        Ok(read(&self.frame))
+    }
+
+    async fn pipeline(&mut self, meter: &mut Meter) -> Result<()> {
+        pipeline(&self.sockets[0], self.frame.len(), self.frame.len(), meter)
+    }
 }
 
 /// Keeps [`IN_FLIGHT`] messages of `payload` bytes on their way, writing and reading up to `chunk` bytes per
 /// call. It never waits for room alone, so both ends cannot wait for each other.
 pub(super) fn pipeline(
-    socket: &mut UnixStream,
+    mut socket: &UnixStream,
     payload: usize,
     chunk: usize,
     meter: &mut Meter,

@@ -1,75 +1,82 @@
 //! A blocking Unix socket with 64 KiB buffers on both sides: many small messages per system call.
 
-use std::io::{BufRead, BufReader, BufWriter, Read, Write};
-
-use super::unix::{self, BEGIN, END, mark};
-use crate::{
-    Result,
-    case::{Case, Run},
-    meter::{Meter, Tally, phases},
-    payload,
-    report::Driven,
+use std::{
+    io::{BufRead, BufReader, BufWriter, Read, Write},
+    os::unix::net::UnixStream,
 };
+
+use super::unix;
+use crate::{Result, case::Run, meter::Meter, pace::Waiting, wire::Wire};
 
 const BUFFER: usize = 64 << 10;
 
-/// See [`super::System::serve`].
-pub(super) fn serve(run: &Run, ready: fn()) -> Result<()> {
-    let socket = unix::accept(run, ready)?;
-    let mut output = BufWriter::with_capacity(BUFFER, socket.try_clone()?);
-    let mut input = BufReader::with_capacity(BUFFER, socket);
-    let (mut frame, mut tally) = (vec![0; run.payload], Tally::default());
-    loop {
-        // Messages that lie in the buffer whole are read there.
-        let mut whole = 0;
-        for frame in input.buffer().chunks_exact(run.payload) {
-            whole += run.payload;
-            if unix::take(frame, &mut tally, run.case) {
-                output.write_all(frame)?;
-            }
+/// Writes are gathered until this end is about to wait.
+pub(super) struct Buffered {
+    sockets: Vec<(BufReader<UnixStream>, BufWriter<UnixStream>)>,
+    next: usize,
+    frame: Vec<u8>,
+}
+
+impl Buffered {
+    pub(super) fn new(run: &Run, sockets: Vec<UnixStream>) -> Result<Self> {
+        let mut both = Vec::with_capacity(sockets.len());
+        for socket in sockets {
+            let output = BufWriter::with_capacity(BUFFER, socket.try_clone()?);
+            both.push((BufReader::with_capacity(BUFFER, socket), output));
         }
-        input.consume(whole);
-        // About to wait: let go of what was gathered.
-        output.flush()?;
-        if input.buffer().is_empty() && run.payload < BUFFER {
-            if input.fill_buf()?.is_empty() {
-                return Ok(());
-            }
-            continue;
-        }
-        match input.read_exact(&mut frame) {
-            Err(error) if unix::is_end(&error) => return Ok(()),
-            done => done?,
-        }
-        if unix::take(&frame, &mut tally, run.case) {
-            output.write_all(&frame)?;
-        }
+        Ok(Self {
+            sockets: both,
+            next: 0,
+            frame: vec![0; run.payload()],
+        })
     }
 }
 
-/// See [`super::System::drive`].
-pub(super) fn drive(run: &Run) -> Result<Driven> {
-    let mut socket = unix::connect(run)?;
-    let mut frame = vec![0; run.payload];
-    let mut driven = Driven::default();
-    for (_, lasts) in phases(run) {
-        mark(&mut socket, &mut frame, BEGIN)?;
-        let mut meter = Meter::start(run, lasts);
-        if run.case == Case::Tell {
-            let mut output = BufWriter::with_capacity(BUFFER, &socket);
-            while !meter.is_over() {
-                payload::write(&mut frame, meter.send());
-                output.write_all(&frame)?;
-            }
-            output.flush()?;
-            drop(output);
-            mark(&mut socket, &mut frame, END)?;
-            driven = meter.stop();
-        } else {
-            unix::pipeline(&mut socket, run.payload, BUFFER, &mut meter)?;
-            driven = meter.stop();
-            mark(&mut socket, &mut frame, END)?;
+impl Wire for Buffered {
+    const WAITING: Waiting = Waiting::Blocking;
+
+    async fn send(&mut self, fill: impl FnOnce(&mut [u8])) -> Result<()> {
+        fill(&mut self.frame);
+        for (_, output) in &mut self.sockets {
+            output.write_all(&self.frame)?;
         }
+        Ok(())
     }
-    Ok(driven)
+
+    async fn receive<T>(&mut self, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        let len = self.frame.len();
+        let turn = self.next;
+        self.next = (turn + 1) % self.sockets.len();
+        let (input, output) = &mut self.sockets[turn];
+        // A message that lies in the buffer whole is read there.
+        if let Some(frame) = input.buffer().get(..len) {
+            let value = read(frame);
+            input.consume(len);
+            return Ok(value);
+        }
+        // About to wait: let go of what was gathered.
+        output.flush()?;
+        if input.buffer().is_empty() && len <= BUFFER {
+            let filled = input.fill_buf()?;
+            if let Some(frame) = filled.get(..len) {
+                let value = read(frame);
+                input.consume(len);
+                return Ok(value);
+            }
+        }
+        input.read_exact(&mut self.frame)?;
+        Ok(read(&self.frame))
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        for (_, output) in &mut self.sockets {
+            output.flush()?;
+        }
+        Ok(())
+    }
+
+    async fn pipeline(&mut self, meter: &mut Meter) -> Result<()> {
+        // Nothing is buffered here between two marks.
+        unix::pipeline(self.sockets[0].1.get_ref(), self.frame.len(), BUFFER, meter)
+    }
 }

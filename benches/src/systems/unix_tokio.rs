@@ -8,127 +8,92 @@ use tokio::{
     sync::Semaphore,
 };
 
-use super::unix::{self, BEGIN, END};
 use crate::{
     Result,
-    case::{Case, IN_FLIGHT, Run},
-    meter::{Meter, Tally, phases},
+    case::{IN_FLIGHT, Run},
+    meter::Meter,
+    pace::Waiting,
     payload,
-    report::Driven,
+    wire::Wire,
 };
 
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?)
+/// One call per message.
+pub(super) struct UnixTokio {
+    sockets: Vec<UnixStream>,
+    next: usize,
+    frame: Vec<u8>,
 }
 
-fn under_tokio(socket: std::os::unix::net::UnixStream) -> Result<UnixStream> {
-    socket.set_nonblocking(true)?;
-    Ok(UnixStream::from_std(socket)?)
+impl UnixTokio {
+    /// Called in a runtime.
+    pub(super) fn new(run: &Run, sockets: Vec<std::os::unix::net::UnixStream>) -> Result<Self> {
+        let under_tokio = |socket: std::os::unix::net::UnixStream| {
+            socket.set_nonblocking(true)?;
+            UnixStream::from_std(socket)
+        };
+        Ok(Self {
+            sockets: sockets.into_iter().map(under_tokio).collect::<Result<_, _>>()?,
+            next: 0,
+            frame: vec![0; run.payload()],
+        })
+    }
 }
 
-/// See [`super::System::serve`].
-pub(super) fn serve(run: &Run, ready: fn()) -> Result<()> {
-    let socket = unix::accept(run, ready)?;
-    runtime()?.block_on(async {
-        let mut socket = under_tokio(socket)?;
-        let (mut frame, mut tally) = (vec![0; run.payload], Tally::default());
-        loop {
-            match socket.read_exact(&mut frame).await {
-                Err(error) if unix::is_end(&error) => return Ok(()),
-                done => done?,
-            };
-            if unix::take(&frame, &mut tally, run.case) {
-                socket.write_all(&frame).await?;
-            }
+impl Wire for UnixTokio {
+    const WAITING: Waiting = Waiting::Async;
+
+    async fn send(&mut self, fill: impl FnOnce(&mut [u8])) -> Result<()> {
+        fill(&mut self.frame);
+        for socket in &mut self.sockets {
+            socket.write_all(&self.frame).await?;
         }
-    })
-}
+        Ok(())
+    }
 
-async fn mark(socket: &mut UnixStream, frame: &mut [u8], which: u64) -> Result<()> {
-    frame[..8].copy_from_slice(&which.to_ne_bytes());
-    socket.write_all(frame).await?;
-    socket.read_exact(frame).await?;
-    Ok(())
-}
+    async fn receive<T>(&mut self, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        self.sockets[self.next].read_exact(&mut self.frame).await?;
+        self.next = (self.next + 1) % self.sockets.len();
+        Ok(read(&self.frame))
+    }
 
-/// See [`super::System::drive`].
-pub(super) fn drive(run: &Run) -> Result<Driven> {
-    let socket = unix::connect(run)?;
-    runtime()?.block_on(async {
-        let mut socket = under_tokio(socket)?;
-        let mut frame = vec![0; run.payload];
-        let mut driven = Driven::default();
-        for (_, lasts) in phases(run) {
-            mark(&mut socket, &mut frame, BEGIN).await?;
-            let mut meter = Meter::start(run, lasts);
-            match run.case {
-                Case::Ask => {
-                    let mut now = Instant::now();
-                    while !meter.is_over_at(now) {
-                        payload::write(&mut frame, meter.send());
-                        socket.write_all(&frame).await?;
-                        socket.read_exact(&mut frame).await?;
-                        now = meter.reply(now, payload::read(&frame));
+    /// A writing and a reading future, with [`IN_FLIGHT`] permits between them.
+    async fn pipeline(&mut self, meter: &mut Meter) -> Result<()> {
+        let payload = self.frame.len();
+        let (mut input, mut output) = self.sockets[0].split();
+        let permits = Semaphore::new(IN_FLIGHT);
+        let shared = RefCell::new((meter, VecDeque::with_capacity(IN_FLIGHT)));
+        let write = async {
+            let mut frame = vec![0; payload];
+            loop {
+                permits.acquire().await?.forget();
+                let now = Instant::now();
+                let seq = {
+                    let (meter, begun) = &mut *shared.borrow_mut();
+                    if meter.is_over_at(now) {
+                        return Ok::<_, Box<dyn std::error::Error>>(());
                     }
-                }
-                Case::Ask64 => meter = pipeline(&mut socket, run.payload, meter).await?,
-                Case::Tell => {
-                    while !meter.is_over() {
-                        payload::write(&mut frame, meter.send());
-                        socket.write_all(&frame).await?;
-                    }
-                }
+                    begun.push_back(now);
+                    meter.send()
+                };
+                self::payload::write(&mut frame, seq);
+                output.write_all(&frame).await?;
             }
-            if run.case == Case::Tell {
-                mark(&mut socket, &mut frame, END).await?;
-                driven = meter.stop();
-            } else {
-                driven = meter.stop();
-                mark(&mut socket, &mut frame, END).await?;
-            }
-        }
-        Ok(driven)
-    })
-}
-
-/// A writing and a reading future, with [`IN_FLIGHT`] permits between them.
-async fn pipeline(socket: &mut UnixStream, payload: usize, meter: Meter) -> Result<Meter> {
-    let (mut input, mut output) = socket.split();
-    let permits = Semaphore::new(IN_FLIGHT);
-    let shared = RefCell::new((meter, VecDeque::with_capacity(IN_FLIGHT)));
-    let write = async {
-        let mut frame = vec![0; payload];
-        loop {
-            permits.acquire().await?.forget();
-            let now = Instant::now();
-            let seq = {
+        };
+        let read = async {
+            let mut frame = vec![0; payload];
+            loop {
+                input.read_exact(&mut frame).await?;
+                let sum = self::payload::read(&frame);
                 let (meter, begun) = &mut *shared.borrow_mut();
-                if meter.is_over_at(now) {
-                    return Ok::<_, Box<dyn std::error::Error>>(());
+                let begun = begun.pop_front().ok_or("a reply too many")?;
+                let now = meter.reply(begun, sum);
+                permits.add_permits(1);
+                if meter.is_over_at(now) && meter.in_flight() == 0 {
+                    return Ok(());
                 }
-                begun.push_back(now);
-                meter.send()
-            };
-            self::payload::write(&mut frame, seq);
-            output.write_all(&frame).await?;
-        }
-    };
-    let read = async {
-        let mut frame = vec![0; payload];
-        loop {
-            input.read_exact(&mut frame).await?;
-            let sum = self::payload::read(&frame);
-            let (meter, begun) = &mut *shared.borrow_mut();
-            let begun = begun.pop_front().ok_or("a reply too many")?;
-            let now = meter.reply(begun, sum);
-            permits.add_permits(1);
-            if meter.is_over_at(now) && meter.in_flight() == 0 {
-                return Ok(());
             }
-        }
-    };
-    tokio::try_join!(write, read)?;
-    Ok(shared.into_inner().0)
+        };
+        tokio::try_join!(write, read)?;
+        Ok(())
+    }
 }

@@ -65,7 +65,7 @@ fn message(n: u8) -> Descriptor {
 }
 
 /// The next message, if there is one.
-fn next(consumer: &mut Consumer) -> Option<Descriptor> {
+fn read_next(consumer: &mut Consumer) -> Option<Descriptor> {
     let head = consumer.peek().unwrap()?;
     let mut descriptor = Descriptor::EMPTY;
     consumer.read(head, &mut descriptor).unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use super::{Bytes, explore, returns, ring};
+use super::{Bytes, explore, read_next, returns, ring};
 use crate::shm::{
     descriptor::{BufferRef, Descriptor, SlotKind},
     ledger::{BufferId, CLASSES, LARGEST, Ledger},
@@ -106,7 +106,7 @@ impl Sender {
 /// The next message's buffer.
 fn receive(consumer: &mut Consumer) -> (u64, BufferRef) {
     let descriptor = loop {
-        match next(&mut consumer) {
+        match read_next(consumer) {
             Some(descriptor) => break descriptor,
             None => thread::yield_now(),
         }
@@ -154,7 +154,7 @@ fn two_sending_threads_never_share_a_buffer() {
         });
         let mut received = 0;
         let mut look = || {
-            let Some(descriptor) = next(&mut consumer) else {
+            let Some(descriptor) = read_next(&mut consumer) else {
                 return false;
             };
             let buffer = descriptor.buffer().unwrap();

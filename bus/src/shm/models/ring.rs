@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use super::{Bytes, explore, message, ring, said};
-use crate::shm::sync::{Mutex, lock};
+use super::{Bytes, explore, long, message, read_next, ring, said};
+use crate::shm::{
+    layout::{INLINE_BYTES, SLOT_BYTES},
+    sync::{Mutex, lock},
+};
 
 #[test]
 fn a_published_slot_is_never_seen_torn_or_early() {
@@ -25,7 +28,7 @@ fn a_published_slot_is_never_seen_torn_or_early() {
         let mut read = 0;
         let mut look = |looks: usize| {
             for _ in 0..looks {
-                let Some(descriptor) = next(&mut consumer) else {
+                let Some(descriptor) = read_next(&mut consumer) else {
                     continue;
                 };
                 assert_eq!(said(&descriptor), read, "out of turn");
@@ -64,7 +67,7 @@ fn two_slots(messages: u8, tell_every: u8) {
     });
     for n in 0..messages {
         let descriptor = loop {
-            match next(&mut consumer) {
+            match read_next(&mut consumer) {
                 Some(descriptor) => break descriptor,
                 None => thread::yield_now(),
             }
@@ -82,7 +85,7 @@ fn two_slots(messages: u8, tell_every: u8) {
         }
     }
     sender.join().unwrap();
-    assert!(next(&mut consumer).is_none());
+    assert!(read_next(&mut consumer).is_none());
 }
 
 #[test]
@@ -122,7 +125,7 @@ fn two_producer_threads_lose_and_duplicate_nothing() {
         let mut next = [0x10, 0x20];
         for _ in 0..3 {
             let descriptor = loop {
-                match next(&mut consumer) {
+                match read_next(&mut consumer) {
                     Some(descriptor) => break descriptor,
                     None => thread::yield_now(),
                 }
@@ -138,6 +141,38 @@ fn two_producer_threads_lose_and_duplicate_nothing() {
             sender.join().unwrap();
         }
         assert_eq!(next, [0x12, 0x21]);
-        assert!(next(&mut consumer).is_none(), "one message too many");
+        assert!(read_next(&mut consumer).is_none(), "one message too many");
+    });
+}
+
+#[test]
+fn a_message_of_two_slots_is_seen_whole_or_not_at_all() {
+    explore(4, || {
+        // One slot, then two that go round the end of the ring, and two that overwrite the first ones.
+        let (mut producer, mut consumer) = ring(2);
+        let lengths = [SLOT_BYTES, INLINE_BYTES, INLINE_BYTES];
+        let sender = thread::spawn(move || {
+            for (n, len) in (0..).zip(lengths) {
+                let message = long(n, len);
+                while !producer.has_room(message.slots()).unwrap() {
+                    thread::yield_now();
+                }
+                producer.push(&message);
+            }
+        });
+        for (n, len) in (0..).zip(lengths) {
+            let descriptor = loop {
+                match read_next(&mut consumer) {
+                    Some(descriptor) => break descriptor,
+                    None => thread::yield_now(),
+                }
+            };
+            assert_eq!(said(&descriptor), n);
+            assert_eq!(descriptor.inline().unwrap().len(), len);
+            consumer.pass(descriptor.head);
+            consumer.publish();
+        }
+        sender.join().unwrap();
+        assert!(read_next(&mut consumer).is_none());
     });
 }

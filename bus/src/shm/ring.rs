@@ -213,3 +213,81 @@ impl Consumer {
         true
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::shm::{descriptor::SlotKind, layout::INLINE_BYTES};
+
+    fn slots(count: usize) -> Cells<Slot> {
+        let empty = || Slot {
+            words: std::array::from_fn(|_| AtomicU64::new(0)),
+        };
+        Cells::private((0..count).map(|_| empty()).collect())
+    }
+
+    fn head() -> Cells<AtomicU64> {
+        Cells::private(vec![AtomicU64::new(0)])
+    }
+
+    fn message(len: usize) -> Descriptor {
+        let mut message = Descriptor::new(SlotKind::Tell, 1, 2, 3, 4);
+        for (at, byte) in message.inline_mut()[..len].iter_mut().enumerate() {
+            *byte = at as u8 + 1;
+        }
+        message.set_inline_len(len);
+        message
+    }
+
+    #[test]
+    fn every_length_of_inline_payload_arrives_whole_round_and_round() {
+        let (slots, head) = (slots(4), head());
+        let mut producer = Producer::new(slots.clone(), head.clone());
+        let mut consumer = Consumer::new(slots, head);
+        for len in (0..=INLINE_BYTES).chain((0..=INLINE_BYTES).rev()) {
+            let sent = message(len);
+            assert!(producer.has_room(sent.slots()).unwrap());
+            producer.push(&sent);
+            let head = consumer.peek().unwrap().unwrap();
+            let mut got = Descriptor::EMPTY;
+            consumer.read(head, &mut got).unwrap();
+            assert_eq!(got.inline().unwrap(), sent.inline().unwrap());
+            assert_eq!(got.head.0[1..], sent.head.0[1..]);
+            consumer.pass(head);
+            assert!(consumer.publish() && consumer.peek().unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn a_ring_takes_no_message_that_needs_more_slots_than_are_free() {
+        let (slots, head) = (slots(4), head());
+        let mut producer = Producer::new(slots.clone(), head.clone());
+        let mut consumer = Consumer::new(slots, head);
+        for _ in 0..3 {
+            producer.push(&message(SLOT_BYTES));
+        }
+        assert!(producer.has_room(1).unwrap() && !producer.has_room(2).unwrap());
+        let first = consumer.peek().unwrap().unwrap();
+        consumer.pass(first);
+        assert!(!producer.has_room(2).unwrap(), "not told yet");
+        consumer.publish();
+        assert!(producer.has_room(2).unwrap() && !producer.has_room(3).unwrap());
+    }
+
+    #[test]
+    fn a_second_slot_that_was_not_written_breaks_the_protocol() {
+        for sequence in [0, 2, u64::from(u32::MAX)] {
+            let slots = slots(4);
+            let mut consumer = Consumer::new(slots.clone(), head());
+            slots[0].words[0].store(1 | (SLOT_BYTES as u64 + 1) << 48 | 1 << 32, Ordering::Relaxed);
+            slots[1].words[0].store(sequence, Ordering::Relaxed);
+            let head = consumer.peek().unwrap().unwrap();
+            let found = consumer.read(head, &mut Descriptor::EMPTY.clone());
+            let expected = Violation::Sequence {
+                found: sequence as u32,
+                expected: 1,
+            };
+            assert_eq!(found, Err(expected));
+        }
+    }
+}

@@ -9,6 +9,7 @@ mod support;
 mod service;
 
 mod asks;
+mod batches;
 mod death;
 mod discovery;
 mod hostile;

@@ -34,16 +34,16 @@ pub struct Received<T: ShmRoot> {
 #[derive(Debug)]
 pub(crate) enum Refused {
     Violation(Arc<Inbound>, Violation),
-    Archive(Lease, CheckError),
+    Archive(Box<(Lease, CheckError)>),
 }
 
 impl<T: ShmRoot> Received<T> {
     /// The message in these bytes, if they are one. Length and alignment are checked always, the rest
     /// unless it is trusted.
-    pub(crate) fn new(lease: Lease, trust: Trust) -> Result<Received<T>, (Lease, CheckError)> {
+    pub(crate) fn new(lease: Lease, trust: Trust) -> Result<Received<T>, Box<(Lease, CheckError)>> {
         match Self::check(lease.bytes(), trust) {
             Ok(()) => Ok(Self::checked(lease)),
-            Err(error) => Err((lease, error)),
+            Err(error) => Err(Box::new((lease, error))),
         }
     }
 
@@ -64,13 +64,13 @@ impl<T: ShmRoot> Received<T> {
             let lease = Lease::inline(descriptor, Some(inbound));
             return match checked {
                 Ok(()) => Ok(Self::checked(lease)),
-                Err(error) => Err(Refused::Archive(lease, error)),
+                Err(error) => Err(Refused::Archive(Box::new((lease, error)))),
             };
         }
         let lease = inbound
             .lease(descriptor, false)
             .map_err(|(inbound, violation)| Refused::Violation(inbound, violation))?;
-        Self::new(lease, trust).map_err(|(lease, error)| Refused::Archive(lease, error))
+        Self::new(lease, trust).map_err(Refused::Archive)
     }
 
     #[inline]
@@ -121,7 +121,7 @@ impl<T: ShmRoot> Received<T> {
         };
         bytes.resize(len, 0);
         Received::new(Lease::heap(bytes), Trust::Checked)
-            .unwrap_or_else(|(_, error)| panic!("the message cannot be archived: {error}"))
+            .unwrap_or_else(|refused| panic!("the message cannot be archived: {}", refused.1))
     }
 
     /// Decodes the message into a value of its own.

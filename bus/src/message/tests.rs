@@ -221,5 +221,5 @@ fn archived<T: ShmType>(value: &T) -> AlignedVec<16> {
 fn receive<T: ShmType>(bytes: &[u8], trust: Trust) -> Result<Received<T>, super::CheckError> {
     let mut own = AlignedVec::new();
     own.extend_from_slice(bytes);
-    Received::new(Lease::heap(own), trust).map_err(|(_, error)| error)
+    Received::new(Lease::heap(own), trust).map_err(|refused| refused.1)
 }

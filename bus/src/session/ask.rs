@@ -97,14 +97,13 @@ impl<'a, C: Content, R: ShmRoot> Ask<'a, C, R> {
         // Copied for errors only: an answered ask allocates nothing.
         let name = || route.name.to_string();
         match outcome {
-            Outcome::Reply(lease) => {
-                Received::new(lease, route.node.config.trust).map_err(|(lease, error)| {
-                    drop(lease);
-                    tracing::warn!(name = &*route.name, %error, "malformed reply");
-                    route.link.session.violated(Violation::Archive);
-                    AskError::Malformed { name: name() }
-                })
-            }
+            Outcome::Reply(lease) => Received::new(lease, route.node.config.trust).map_err(|refused| {
+                let (lease, error) = *refused;
+                drop(lease);
+                tracing::warn!(name = &*route.name, %error, "malformed reply");
+                route.link.session.violated(Violation::Archive);
+                AskError::Malformed { name: name() }
+            }),
             Outcome::Deadline => Err(AskError::Deadline {
                 name: name(),
                 after: self.deadline,

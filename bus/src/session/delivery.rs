@@ -126,7 +126,8 @@ impl Delivery {
 fn refuse(message: &str, refused: Refused) {
     match refused {
         Refused::Violation(inbound, violation) => inbound.violated(violation),
-        Refused::Archive(lease, error) => {
+        Refused::Archive(refused) => {
+            let (lease, error) = *refused;
             tracing::warn!(message, %error, "malformed message");
             lease.violated(Violation::Archive);
         }

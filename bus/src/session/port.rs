@@ -565,7 +565,7 @@ impl<'a> Delivering<'a> {
                 link.inbound.has_memory_of(&descriptor)? && self.deliver_published(receiving, &descriptor)?
             );
         }
-        if !intake.as_ref().is_some_and(|(known, _)| *known == number) {
+        if intake.as_ref().is_none_or(|(known, _)| *known != number) {
             *intake = match self.mailboxes.find(number)? {
                 Some(mailbox) if mailbox.subscription.is_some() => return Err(Violation::Direction),
                 Some(mailbox) => Some((number, mailbox.intake())),
@@ -576,10 +576,10 @@ impl<'a> Delivering<'a> {
             intake.check(head.message())?;
         }
         let mut dead = Delivery::NONE;
-        let mut place = intake.as_mut().and_then(|(_, intake)| intake.place());
+        let place = intake.as_mut().and_then(|(_, intake)| intake.place());
         // It was bound when the message was sent.
         let is_dead = place.is_none();
-        let delivery = place.as_deref_mut().unwrap_or(&mut dead);
+        let delivery = place.unwrap_or(&mut dead);
         let found = (|| {
             receiving.consumer.read(head, &mut delivery.descriptor)?;
             if head.has_buffer() {

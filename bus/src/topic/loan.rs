@@ -103,16 +103,13 @@ impl<'a, M: ShmMessage> TopicLoan<'a, M> {
         let value = make(lent.bulk());
         let sealed = publisher.lender().seal(lent, &value).map_err(unsent)?;
         let topic = &publisher.inner.topic;
-        let publish = |parcel: &mut Option<Parcel>| match parcel.take().map(|it| topic.publish(it)) {
-            Some(Err(Unpublished::NoRoom(back))) => {
-                *parcel = Some(back);
-                Err(SendError::Full {
-                    name: topic.info.name.clone(),
-                    bound: Bound::Window,
-                })
-            }
+        let publish = |parcel: &mut Option<Parcel>| match topic.publish(parcel) {
+            Err(Unpublished::NoRoom) => Err(SendError::Full {
+                name: topic.info.name.clone(),
+                bound: Bound::Window,
+            }),
             // A loan is never inline.
-            Some(Ok(()) | Err(Unpublished::NotInline)) | None => Ok(()),
+            Ok(()) | Err(Unpublished::NotInline) => Ok(()),
         };
         sealed.send(publish).map_err(unsent)
     }

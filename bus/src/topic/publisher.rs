@@ -219,24 +219,23 @@ impl<M: ShmMessage> Publisher<M> {
     ) -> Result<(), SendError> {
         let Inner { topic, .. } = &*self.inner;
         loop {
-            let parcel = match kept.take() {
-                Some(parcel) => parcel,
-                None => pack()?,
-            };
-            match topic.publish(parcel) {
+            if kept.is_none() {
+                *kept = Some(pack()?);
+            }
+            match topic.publish(kept) {
                 Ok(()) => return Ok(()),
-                Err(Unpublished::NoRoom(parcel)) => {
-                    *kept = Some(parcel);
+                Err(Unpublished::NoRoom) => {
                     return Err(SendError::Full {
                         name: topic.info.name.clone(),
                         bound: Bound::Window,
                     });
                 }
                 // A group came in between.
-                Err(Unpublished::NotInline) => {}
+                Err(Unpublished::NotInline) => *kept = None,
             }
         }
     }
+
     /// One poll of a future that publishes as soon as there is room.
     pub(super) fn poll_attempt(
         &self,

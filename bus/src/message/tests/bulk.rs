@@ -65,7 +65,7 @@ fn lend<T: ShmRoot>(payload: &[u8], make: impl FnOnce(Bulk) -> T) -> Received<T>
     assert_eq!(bytes[..], *payload, "the payload is not touched");
     bytes.resize(needed, 0xee);
     assert_eq!(archive_behind(&value, &mut bytes, mark), Ok(needed));
-    Received::new(Lease::heap(bytes), Trust::Checked).unwrap_or_else(|(_, error)| panic!("{error}"))
+    Received::new(Lease::heap(bytes), Trust::Checked).unwrap_or_else(|refused| panic!("{}", refused.1))
 }
 
 fn failure<T: ShmRoot>(value: &T, payload: Option<Mark>) -> String {

@@ -89,10 +89,10 @@ fn length_and_alignment_are_checked_even_if_trusted() {
 
 #[test]
 fn the_lease_comes_back_with_the_error() {
-    let (lease, _) = Received::<u64>::new(Lease::heap(buffer(3)), Trust::Checked)
+    let refused = Received::<u64>::new(Lease::heap(buffer(3)), Trust::Checked)
         .err()
         .unwrap();
-    assert_eq!(lease.bytes(), [0xa5; 3]);
+    assert_eq!(refused.0.bytes(), [0xa5; 3]);
 }
 
 fn chain(depth: usize) -> Tree {

@@ -161,7 +161,7 @@ fn reading_allocates_nothing() {
     let mut sum = 0;
     let allocations = counting::allocations(|| {
         let received = Received::<Order>::new(lease, Trust::Checked)
-            .map_err(|(_, error)| error)
+            .map_err(|refused| refused.1)
             .unwrap();
         sum = received.lines.iter().map(|line| line.to_native()).sum();
     });

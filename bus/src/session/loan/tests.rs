@@ -45,7 +45,7 @@ fn read(sealed: Sealed) -> (Frame, bool) {
     let mut bytes = AlignedVec::<16>::new();
     bytes.extend_from_slice(&buffer.bytes()[..len]);
     let received = Received::<Frame>::new(Lease::heap(bytes), Trust::Checked)
-        .unwrap_or_else(|(_, error)| panic!("{error}"));
+        .unwrap_or_else(|refused| panic!("{}", refused.1));
     (received.to_owned(), buffer.segment() & DEDICATED != 0)
 }
 

@@ -278,7 +278,7 @@ impl World {
         // One without room is enough, and those behind it are not looked at.
         let waited_for = self.pairs.iter_mut().filter(|(of, _)| of.policy == Policy::Wait);
         let full = waited_for.map(|(expected, _)| expected).any(|of| !of.has_room());
-        let outcome = self.topic.publish(self.parcel());
+        let outcome = self.topic.publish(&mut Some(self.parcel()));
         assert_eq!(outcome.is_err(), full, "{outcome:?}");
         if full {
             return;

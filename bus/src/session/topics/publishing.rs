@@ -73,11 +73,11 @@ impl Wake for Pump {
     }
 }
 
-/// Why nothing was published. The message is given back.
+/// Why nothing was published.
 #[derive(Debug)]
 pub(crate) enum Unpublished {
     /// A subscription that is to be waited for has no room.
-    NoRoom(Parcel),
+    NoRoom,
     /// A group needs messages in buffers, which can be given to another member.
     NotInline,
 }
@@ -144,16 +144,19 @@ impl Topic {
         }
     }
 
-    /// Gives a message to everybody whose policy allows. Never waits; `Err` gives the message back.
-    pub(crate) fn publish(&self, parcel: Parcel) -> Result<(), Unpublished> {
+    /// Gives a message to everybody whose policy allows. Never waits; on `Err` the parcel stays with the caller.
+    pub(crate) fn publish(&self, parcel: &mut Option<Parcel>) -> Result<(), Unpublished> {
         let mut state = lock(&self.state);
         let waker = self.waker();
         if !state.has_room(&waker) {
-            return Err(Unpublished::NoRoom(parcel));
+            return Err(Unpublished::NoRoom);
         }
-        if !state.groups.is_empty() && matches!(parcel, Parcel::Inline(_)) {
+        if !state.groups.is_empty() && matches!(parcel, Some(Parcel::Inline(_))) {
             return Err(Unpublished::NotInline);
         }
+        let Some(parcel) = parcel.take() else {
+            return Ok(());
+        };
         let State {
             sequence,
             outlets,

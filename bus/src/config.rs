@@ -79,7 +79,7 @@ impl Config {
             spin: Spin::default(),
             trust: Trust::Checked,
             window: 1024,
-            ring_slots: 2048,
+            ring_slots: 4096,
             returns: 32_768,
             pool_bytes: 1 << 30,
             segment_bytes: 64 << 20,
@@ -117,7 +117,7 @@ impl Config {
         /// Most unreleased messages per sending node in one of this node's mailboxes, in messages. Default 1,024.
         window: u32;
         /// Slots of each IO queue, a power of two; half as many asks may be unanswered per link. In slots of 64 bytes, of
-        /// which a message takes one or two. Default 2,048.
+        /// which a message takes one or two. Default 4,096.
         ring_slots: u32;
         /// Most unreleased messages per link, a power of two and at least twice `ring_slots`, in messages. Default 32,768.
         returns: u32;

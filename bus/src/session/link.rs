@@ -382,11 +382,11 @@ impl Link {
             )
     }
 
-    /// Sends one topic message to one subscription. `buffer` brings one reference, which is the link's on
-    /// success and stays the caller's on failure.
+    /// Sends one topic message to one subscription, whose port is told of it by [`ring_published`](Self::ring_published).
+    /// `buffer` brings one reference, which is the link's on success and stays the caller's on failure.
     pub(crate) fn send_published(
         &self,
-        mut descriptor: Descriptor,
+        descriptor: &mut Descriptor,
         buffer: Option<SentBuffer>,
     ) -> Result<(), NoSend> {
         let route = descriptor.route();
@@ -410,15 +410,23 @@ impl Link {
                     len: buffer.len,
                 });
                 if let Some(group) = &mut sending.windows[usize::from(route)].group {
-                    group.insert(token, descriptor);
+                    group.insert(token, *descriptor);
                 }
             }
-            sending.producer.push(&descriptor);
+            sending.producer.push(descriptor);
             sending.count(route, buffer.is_none());
             Ok(())
         })();
         drop(sending);
-        self.sent(outcome)
+        self.refused(outcome)
+    }
+
+    /// Wakes the subscriber's port if it sleeps. The caller has called [`published`](crate::shm::doorbell::published) since
+    /// it sent.
+    pub(crate) fn ring_published(&self) {
+        if self.ringer.is_due() {
+            self.bell.ring();
+        }
     }
 
     /// The peer unbound a mailbox: who waits for room in it is told.

@@ -2,7 +2,7 @@
 
 use super::{
     checked::Violation,
-    layout::{INLINE_BYTES, SLOT_BYTES, TOPIC_INLINE_BYTES},
+    layout::{INLINE_BYTES, SLOT_BYTES, TOPIC_BYTES, TOPIC_INLINE_BYTES},
 };
 
 /// What a slot carries.
@@ -24,8 +24,10 @@ pub(crate) enum SlotKind {
 /// The payload stands in a buffer of the pool instead of the slot.
 const FLAG_BUFFER: u8 = 1;
 /// Words of the payload that a topic message has for itself.
-const TOPIC: usize = 3;
-const TIME: usize = 4;
+const TOPIC: usize = 0;
+const TIME: usize = 1;
+/// The words that name a buffer.
+const BUFFER: usize = 2;
 
 /// A buffer as a descriptor names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,23 +170,29 @@ impl Descriptor {
 
     pub(crate) fn set_buffer(&mut self, buffer: BufferRef) {
         self.head.0[0] |= u64::from(FLAG_BUFFER) << 40;
-        self.set_word(0, u64::from(buffer.segment) | u64::from(buffer.token) << 32);
-        self.set_word(1, buffer.offset);
-        self.set_word(2, buffer.len);
+        self.set_word(BUFFER, u64::from(buffer.segment) | u64::from(buffer.token) << 32);
+        self.set_word(BUFFER + 1, buffer.offset);
+        self.set_word(BUFFER + 2, buffer.len);
     }
 
     /// The buffer, or `None` for an inline payload.
     pub(crate) fn buffer(&self) -> Option<BufferRef> {
         self.has_buffer().then(|| BufferRef {
-            segment: self.word(0) as u32,
-            token: (self.word(0) >> 32) as u32,
-            offset: self.word(1),
-            len: self.word(2),
+            segment: self.word(BUFFER) as u32,
+            token: (self.word(BUFFER) >> 32) as u32,
+            offset: self.word(BUFFER + 1),
+            len: self.word(BUFFER + 2),
         })
     }
 
-    /// Makes it a message of a topic; the payload must be set before and have at most
-    /// [`TOPIC_INLINE_BYTES`] inline.
+    /// Puts a payload of at most [`TOPIC_INLINE_BYTES`] into a topic message, behind what
+    /// [`set_topic`](Self::set_topic) writes.
+    pub(crate) fn set_topic_inline(&mut self, payload: &Inline) {
+        self.payload[TOPIC_BYTES..].copy_from_slice(&payload.bytes[..TOPIC_INLINE_BYTES]);
+        self.set_inline_len(TOPIC_BYTES + usize::from(payload.len));
+    }
+
+    /// Says which topic it is of, and when it was published.
     pub(crate) fn set_topic(&mut self, topic: u32, time_ns: u64) {
         self.set_word(TOPIC, topic.into());
         self.set_word(TIME, time_ns);
@@ -218,19 +226,30 @@ impl Descriptor {
     #[inline]
     pub(crate) fn inline(&self) -> Result<&[u8], Violation> {
         let len = self.inline_len();
-        let most = match self.kind()? {
-            SlotKind::Publish => TOPIC_INLINE_BYTES,
-            _ => INLINE_BYTES,
-        };
-        self.payload[..most]
-            .get(..usize::from(len))
+        self.payload
+            .get(self.before_inline()..usize::from(len))
             .ok_or(Violation::InlineLength(len))
     }
 
-    /// All words of an inline payload.
+    /// How many bytes are before the inline payload.
     #[inline]
-    pub(crate) fn payload(&self) -> &[u8; INLINE_BYTES] {
-        &self.payload
+    fn before_inline(&self) -> usize {
+        match self.kind() {
+            Ok(SlotKind::Publish) => TOPIC_BYTES,
+            _ => 0,
+        }
+    }
+
+    /// The inline payload at the start of what it is returned in, whatever is behind it.
+    #[inline(always)]
+    pub(crate) fn private_copy(&self) -> ([u8; INLINE_BYTES], u8) {
+        let before = self.before_inline();
+        if before == 0 {
+            return (self.payload, self.inline_len());
+        }
+        let mut bytes = [0; INLINE_BYTES];
+        bytes[..INLINE_BYTES - before].copy_from_slice(&self.payload[before..]);
+        (bytes, self.inline_len().saturating_sub(before as u8))
     }
 }
 

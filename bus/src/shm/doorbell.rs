@@ -63,6 +63,13 @@ impl Parker {
     }
 }
 
+/// Comes between what was published, to however many sleepers, and [`Ringer::is_due`].
+#[inline]
+pub(crate) fn published() {
+    // SeqCst fence: what was published comes before the look at the word; pairs with `Parker::park`.
+    fence(Ordering::SeqCst);
+}
+
 /// A producer's view of a sleeper; all threads of the process share it.
 #[derive(Debug)]
 pub(crate) struct Ringer {
@@ -82,9 +89,15 @@ impl Ringer {
     }
 
     /// Whether the caller, who has just published something, must ring.
+    #[inline]
     pub(crate) fn due(&self) -> bool {
-        // SeqCst fence: what was published comes before the look at the word; pairs with `Parker::park`.
-        fence(Ordering::SeqCst);
+        published();
+        self.is_due()
+    }
+
+    /// The same for a caller who has called [`published`] since.
+    #[inline]
+    pub(crate) fn is_due(&self) -> bool {
         // Relaxed: ordered by the fence.
         let word = self.word[0].load(Ordering::Relaxed);
         // Relaxed: `rung` only picks one thread; see the head of this file.

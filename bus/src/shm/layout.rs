@@ -32,8 +32,10 @@ pub(crate) const SECOND_BYTES: usize = 56;
 pub(crate) const INLINE_BYTES: usize = SLOT_BYTES + SECOND_BYTES;
 /// Names this layout; the last byte is its version.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"shmbusL\x03");
-/// Bytes of payload that fit into the slot of a topic message, which also names topic and time.
-pub(crate) const TOPIC_INLINE_BYTES: usize = 24;
+/// Bytes of payload that a topic message may carry in the IO queue.
+pub(crate) const TOPIC_INLINE_BYTES: usize = INLINE_BYTES - TOPIC_BYTES;
+/// Bytes of its payload that say which topic it is of, and when it was published.
+pub(crate) const TOPIC_BYTES: usize = 16;
 /// Routes per link that have a loss counter, and so may lead to subscriptions.
 pub(crate) const LOSSES: usize = 1024;
 
@@ -43,13 +45,13 @@ pub(crate) const LOSSES: usize = 1024;
 /// word 0   sequence u32 | kind u8 | flags u8 | inline length u8 | 0
 /// word 1   mailbox u32 | message kind u16 | route u16
 /// word 2   correlation of an ask and its reply
-/// 3..8     40 bytes of payload, or: segment u32 | token u32, offset in bytes, length in bytes
+/// 3..8     40 bytes of payload, or: two words, then segment u32 | token u32, offset in bytes, length in bytes
 /// ```
 /// A payload of 41 to 96 bytes goes on in the next slot: its word 0 is the sequence u32 | 0, its words 1..8 hold the
 /// rest. It is published before the first one, whose sequence word stands for both.
 ///
-/// In a topic message word 2 is the publisher's sequence number, the payload has 24 bytes, word 6 is the
-/// topic's number u32 | redelivered u32, word 7 the time of publishing in ns since 1970.
+/// In a topic message word 2 is the publisher's sequence number; word 3, the first of the payload, is the topic's number
+/// u32 | redelivered u32, word 4 the time of publishing in ns since 1970. They count as payload.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -114,7 +116,8 @@ const _: () = {
     assert!(offset_of!(LinkHeader, waiting) == 128);
     assert!(size_of::<BellLine>() == LINE && offset_of!(BellLine, parked) == 0);
     assert!(SLOT_BYTES == LINE - 3 * 8 && SECOND_BYTES == LINE - 8);
-    assert!(TOPIC_INLINE_BYTES == SLOT_BYTES - 2 * 8);
+    // A buffer is named behind them, in one slot.
+    assert!(TOPIC_BYTES + 3 * 8 == SLOT_BYTES && TOPIC_BYTES.is_multiple_of(16));
     assert!(RETURNS_AT.is_multiple_of(LINE) && slots_at(8).is_multiple_of(LINE));
 };
 

@@ -64,11 +64,12 @@ impl Lease {
     /// A copy of a descriptor's inline payload; `inbound` is told when it is released.
     #[inline(always)]
     pub(crate) fn inline(descriptor: &Descriptor, inbound: Option<Arc<Inbound>>) -> Self {
+        let (bytes, len) = descriptor.private_copy();
         Self(Bytes::Inline(Private {
-            bytes: *descriptor.payload(),
+            bytes,
             inbound,
             route: descriptor.route(),
-            len: descriptor.inline_len(),
+            len,
             _niche: true,
         }))
     }

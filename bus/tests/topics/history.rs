@@ -22,7 +22,8 @@ fn a_late_joiner_gets_the_last_messages_and_then_the_live_ones() {
         }
         let own = Listener::stream(&bus, "feed", "").await.unwrap();
         let actor = Listener::actor(&bus, "feed", "depth=2 full=wait").await.unwrap();
-        soon("room", send(&feed, 10, 50)).await.unwrap();
+        // Too long for the IO queue: each takes a buffer.
+        soon("room", send(&feed, 10, 150)).await.unwrap();
         for (id, from) in [("none", 0), ("some", 0), ("all", 15)] {
             reader.until_count(id, 30 - from).await;
             gapless(&numbers(&reader.log(id).await, "origin", "feed"), from, 30);

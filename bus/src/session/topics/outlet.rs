@@ -6,6 +6,7 @@ use crate::{
     session::link::{Link, NoSend, SentBuffer, Unhandled},
     shm::{
         descriptor::Descriptor,
+        doorbell::published,
         pool::{Held, Pool},
     },
 };
@@ -49,14 +50,37 @@ impl Stored {
     }
 
     /// Sends it to one subscription, for which one more reference is taken.
-    fn send(&self, link: &Link, mailbox: u32, route: u16) -> Result<(), NoSend> {
-        let mut descriptor = self.descriptor;
-        descriptor.readdress(mailbox, route);
-        if let Some(held) = self.held() {
-            self.pool.retain(held, 1);
+    fn send(&mut self, link: &Link, mailbox: u32, route: u16) -> Result<(), NoSend> {
+        self.retain(1);
+        let sent = self.send_retained(link, mailbox, route);
+        match sent {
+            Ok(()) => {
+                published();
+                link.ring_published();
+            }
+            Err(_) => self.pool.release(self.held()),
         }
-        link.send_published(descriptor, self.buffer)
-            .inspect_err(|_| self.pool.release(self.held()))
+        sent
+    }
+
+    /// Takes references for so many subscriptions.
+    pub(crate) fn retain(&self, count: usize) {
+        if let Some(held) = self.held() {
+            self.pool.retain(held, count as u32);
+        }
+    }
+
+    /// Gives references back that no subscription has got.
+    pub(crate) fn release(&self, count: usize) {
+        if let Some(held) = self.held().filter(|_| count > 0) {
+            self.pool.release(std::iter::repeat_n(held, count));
+        }
+    }
+
+    /// Sends it with a reference that was taken before. The subscription's port is still to be rung.
+    fn send_retained(&mut self, link: &Link, mailbox: u32, route: u16) -> Result<(), NoSend> {
+        self.descriptor.readdress(mailbox, route);
+        link.send_published(&mut self.descriptor, self.buffer)
     }
 }
 
@@ -138,14 +162,21 @@ impl Outlet {
         self.link.has_room(self.route)
     }
 
-    /// Sends, or does what the policy says.
-    pub(crate) fn offer(&mut self, message: &Stored, waker: &Waker, flow: &mut Flow) -> Offered {
+    /// Sends, or does what the policy says. What is sent takes one of the `references`; its port is still to be rung.
+    pub(crate) fn offer(
+        &mut self,
+        message: &mut Stored,
+        references: &mut usize,
+        waker: &Waker,
+        flow: &mut Flow,
+    ) -> Offered {
         if !self.backlog.is_empty() && self.flush(waker, flow) == Offered::Gone {
             return Offered::Gone;
         }
         if self.backlog.is_empty() {
-            match message.send(&self.link, self.mailbox, self.route) {
+            match message.send_retained(&self.link, self.mailbox, self.route) {
                 Ok(()) => {
+                    *references -= 1;
                     flow.delivered += 1;
                     return Offered::Done;
                 }
@@ -199,7 +230,7 @@ impl Outlet {
     /// Sends what waits, as far as there is room; `waker` is called when there is more.
     pub(crate) fn flush(&mut self, waker: &Waker, flow: &mut Flow) -> Offered {
         let mut registered = false;
-        while let Some(message) = self.backlog.front() {
+        while let Some(message) = self.backlog.front_mut() {
             match message.send(&self.link, self.mailbox, self.route) {
                 Ok(()) => {
                     flow.delivered += 1;
@@ -276,7 +307,7 @@ impl Group {
     }
 
     /// Gives a message to a member that has room, in turn.
-    fn give(&mut self, message: &Stored, flow: &mut Flow) -> bool {
+    fn give(&mut self, message: &mut Stored, flow: &mut Flow) -> bool {
         let mut tried = 0;
         while tried < self.members.len() {
             let at = self.next % self.members.len();
@@ -298,7 +329,7 @@ impl Group {
     }
 
     /// Offers a message; it waits here if nobody has room and the policy or the depth allow.
-    pub(crate) fn offer(&mut self, message: &Stored, waker: &Waker, flow: &mut Flow) {
+    pub(crate) fn offer(&mut self, message: &mut Stored, waker: &Waker, flow: &mut Flow) {
         self.flush(waker, flow);
         if self.backlog.is_empty() && self.give(message, flow) {
             return;
@@ -325,8 +356,8 @@ impl Group {
         }
         self.leaving.retain(|member| member.link.holds(member.route));
         let mut registered = false;
-        while let Some(message) = self.backlog.pop_front() {
-            if self.give(&message, flow) {
+        while let Some(mut message) = self.backlog.pop_front() {
+            if self.give(&mut message, flow) {
                 continue;
             }
             self.backlog.push_front(message);

@@ -20,6 +20,7 @@ use crate::{
     },
     shm::{
         descriptor::{Descriptor, SlotKind},
+        doorbell,
         pool::Pool,
         sync::lock,
     },
@@ -172,7 +173,7 @@ impl Topic {
         let buffer = match parcel {
             Parcel::Inline(inline) => {
                 counts.bytes += u64::from(inline.len);
-                descriptor.set_inline(&inline);
+                descriptor.set_topic_inline(&inline);
                 None
             }
             Parcel::Buffer(buffer, len) => {
@@ -187,10 +188,20 @@ impl Topic {
             }
         };
         descriptor.set_topic(self.info.id, time.as_nanos() as u64);
-        let message = Stored::new(descriptor, buffer, &self.pool);
-        outlets.retain_mut(|outlet| outlet.offer(&message, &waker, &mut counts.flow) == Offered::Done);
+        let mut message = Stored::new(descriptor, buffer, &self.pool);
+        // Once for all subscriptions: their references, and what orders the messages before the looks at who sleeps.
+        let mut references = outlets.len();
+        message.retain(references);
+        outlets.retain_mut(|outlet| {
+            outlet.offer(&mut message, &mut references, &waker, &mut counts.flow) == Offered::Done
+        });
+        message.release(references);
+        doorbell::published();
+        for outlet in outlets.iter() {
+            outlet.link.ring_published();
+        }
         for group in groups.iter_mut() {
-            group.offer(&message, &waker, &mut counts.flow);
+            group.offer(&mut message, &waker, &mut counts.flow);
         }
         if self.history > 0 {
             if history.len() == self.history {

@@ -1,9 +1,6 @@
 //! An address without types: where messages for one name go, and how.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout_at;
 
@@ -289,15 +286,5 @@ impl Route {
         self.link
             .send_request(&mut descriptor, &mut parcel)
             .map_err(|why| self.refusal(why))
-    }
-
-    /// How long a sender that waits for room looks for it before it sleeps.
-    pub(crate) fn may_spin(&self) -> bool {
-        !matches!(self.node.config.spin, crate::Spin::Never) && !self.link.session.is_self
-    }
-
-    /// Until when a wait for room may look.
-    pub(crate) fn look_until(&self) -> Instant {
-        Instant::now() + super::spin::BURST
     }
 }

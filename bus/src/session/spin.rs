@@ -13,6 +13,23 @@ const BEST: u32 = 16;
 /// A wait in vain costs more than a hit gains.
 const MISS: u32 = 4;
 
+/// Attempts for the length of a burst, if the setting allows to look at all.
+pub(crate) fn look<R>(spin: Spin, mut attempt: impl FnMut() -> Option<R>) -> Option<R> {
+    if spin == Spin::Never {
+        return None;
+    }
+    let until = Instant::now() + BURST;
+    while Instant::now() < until {
+        for _ in 0..16 {
+            std::hint::spin_loop();
+        }
+        if let Some(done) = attempt() {
+            return Some(done);
+        }
+    }
+    None
+}
+
 /// Decides, by what happened lately, whether a wait begins with looking.
 #[derive(Debug)]
 pub(crate) struct Policy {

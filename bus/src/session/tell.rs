@@ -3,12 +3,12 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
-    time::Instant,
 };
 
 use super::{
     link::{NoSend, Parcel},
     route::{Content, Route},
+    spin::look,
 };
 use crate::{
     config::Spin,
@@ -95,18 +95,14 @@ pub(crate) fn wait_for_room<R>(
     cx: &Context<'_>,
     mut attempt: impl FnMut() -> Result<R, Bound>,
 ) -> Poll<R> {
-    if route.may_spin() {
-        let until = route.look_until();
-        while Instant::now() < until {
-            for _ in 0..16 {
-                std::hint::spin_loop();
-            }
-            if let Ok(done) = attempt() {
-                return Poll::Ready(done);
-            }
-        }
+    let spin = route.node.config.spin;
+    // An actor of this process runs on this very thread, maybe.
+    if !route.link.session.is_self
+        && let Some(done) = look(spin, || attempt().ok())
+    {
+        return Poll::Ready(done);
     }
-    if matches!(route.node.config.spin, Spin::Always) {
+    if spin == Spin::Always {
         cx.waker().wake_by_ref();
         return Poll::Pending;
     }

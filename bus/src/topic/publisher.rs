@@ -1,6 +1,7 @@
 //! The sending end of a topic.
 
 use std::{
+    cell::Cell,
     fmt,
     future::IntoFuture,
     marker::PhantomData,
@@ -11,6 +12,7 @@ use std::{
 
 use crate::{
     actor::port_here,
+    config::Spin,
     error::{Bound, SendError, TopicError},
     message::ShmMessage,
     session::{
@@ -18,6 +20,7 @@ use crate::{
         mailbox::Kind,
         node::Node,
         parcel,
+        spin::look,
         topics::publishing::{Topic, Unpublished},
     },
     shm::layout::TOPIC_INLINE_BYTES,
@@ -249,27 +252,47 @@ impl<M: ShmMessage> Publisher<M> {
             return Poll::Ready(Ok(()));
         }
         let Inner { topic, node } = &*self.inner;
-        for registered in [false, true] {
-            match self.attempt(kept, &mut pack) {
-                Err(SendError::Full { .. }) if node.is_closed() || topic.is_closed() => {
-                    return Poll::Ready(Err(SendError::Closed {
-                        name: topic.info.name.clone(),
-                    }));
-                }
-                Err(SendError::Full { bound, .. }) if !registered => {
-                    if bound == Bound::Pool {
-                        node.wait_for_memory(cx.waker());
-                    }
-                    topic.wait(cx.waker());
-                }
-                Err(SendError::Full { .. }) => {}
-                done => {
-                    turn.made_progress();
-                    return Poll::Ready(done);
-                }
+        let bound = match self.attempt(kept, &mut pack) {
+            Err(SendError::Full { bound, .. }) => bound,
+            done => {
+                turn.made_progress();
+                return Poll::Ready(done);
             }
+        };
+        let bound = Cell::new(bound);
+        let mut again = || match self.attempt(kept, &mut pack) {
+            Err(SendError::Full { bound: met, .. }) => {
+                bound.set(met);
+                None
+            }
+            done => Some(done),
+        };
+        let mut done = look(node.config.spin, &mut again);
+        if done.is_none() && (node.is_closed() || topic.is_closed()) {
+            done = Some(Err(SendError::Closed {
+                name: topic.info.name.clone(),
+            }));
         }
-        Poll::Pending
+        if done.is_none() && node.config.spin == Spin::Always {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if done.is_none() {
+            topic.wait(cx.waker());
+            done = again();
+        }
+        // Memory may come back from any peer.
+        if done.is_none() && bound.get() == Bound::Pool {
+            node.wait_for_memory(cx.waker());
+            done = again();
+        }
+        match done {
+            Some(done) => {
+                turn.made_progress();
+                Poll::Ready(done)
+            }
+            None => Poll::Pending,
+        }
     }
 }
 

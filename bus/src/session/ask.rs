@@ -32,6 +32,8 @@ pub(crate) struct Ask<'a, C, R> {
     parcel: Option<Parcel>,
     ticket: Option<Ticket>,
     sent: bool,
+    /// Whether the port knows the deadline.
+    limited: bool,
     /// The first poll gives way to other asks of this port; see [`Port::help`](super::port::Port::help).
     polled: bool,
     helper: Helper,
@@ -49,6 +51,7 @@ impl<'a, C: Content, R: ShmRoot> Ask<'a, C, R> {
             parcel: None,
             ticket: None,
             sent: false,
+            limited: false,
             polled: false,
             helper: Helper::default(),
             reply: PhantomData,
@@ -60,15 +63,22 @@ impl<'a, C: Content, R: ShmRoot> Ask<'a, C, R> {
     }
 
     fn ticket(&mut self) -> Ticket {
-        let (route, deadline) = (self.route, self.deadline);
-        *self.ticket.get_or_insert_with(|| {
+        let route = self.route;
+        *self
+            .ticket
+            .get_or_insert_with(|| route.port.with(|state| state.asks.open(route.link.id)))
+    }
+
+    /// The first poll ends without an answer: from now on the deadline counts.
+    fn limit(&mut self, ticket: Ticket) {
+        if !std::mem::replace(&mut self.limited, true) {
             let now = Instant::now();
             // A deadline beyond the clock's range is a year: as good as none.
             let at = now
-                .checked_add(deadline)
+                .checked_add(self.deadline)
                 .unwrap_or(now + Duration::from_secs(31_536_000));
-            route.port.with(|state| state.open_ask(route.link.id, at))
-        })
+            self.route.port.with(|state| state.limit_ask(ticket, at));
+        }
     }
 
     fn send(&mut self, ticket: Ticket) -> Result<(), SendError> {
@@ -153,13 +163,14 @@ impl<'a, C: Content, R: ShmRoot> Ask<'a, C, R> {
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
             // The deadline counts from the beginning: its end is registered like a reply's.
-            Poll::Pending => match route
-                .port
-                .with(|state| state.poll_ask(&route.port, ticket, Some(cx.waker())))
-            {
-                Some(outcome) => Poll::Ready(self.finish(outcome).map(|_| ticket)),
-                None => Poll::Pending,
-            },
+            Poll::Pending => {
+                self.limit(ticket);
+                let poll = |state: &mut State| state.poll_ask(&route.port, ticket, Some(cx.waker()));
+                match route.port.with(poll) {
+                    Some(outcome) => Poll::Ready(self.finish(outcome).map(|_| ticket)),
+                    None => Poll::Pending,
+                }
+            }
         }
     }
 }
@@ -191,10 +202,14 @@ impl<C: Content, R: ShmRoot> Future for Ask<'_, C, R> {
                 Poll::Ready(this.finish(outcome))
             }
             Step::Again => {
+                this.limit(ticket);
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            Step::Sleep => Poll::Pending,
+            Step::Sleep => {
+                this.limit(ticket);
+                Poll::Pending
+            }
         }
     }
 }

@@ -58,7 +58,8 @@ struct Entry {
     generation: u32,
     /// The link it was sent on; only a reply from there counts.
     link: u32,
-    deadline: Instant,
+    /// `None` as long as its first poll lasts: most asks need no clock.
+    deadline: Option<Instant>,
     waker: Option<Waker>,
     outcome: Option<Outcome>,
     /// The asker has its answer, or has gone.
@@ -77,12 +78,12 @@ pub(crate) struct Asks {
 }
 
 impl Asks {
-    /// Opens an ask that is not sent yet. The flag says that its deadline is the earliest so far.
-    pub(crate) fn open(&mut self, link: u32, deadline: Instant) -> (Ticket, bool) {
+    /// Opens an ask that is not sent yet.
+    pub(crate) fn open(&mut self, link: u32) -> Ticket {
         let entry = |generation| Entry {
             generation,
             link,
-            deadline,
+            deadline: None,
             waker: None,
             outcome: None,
             taken: false,
@@ -99,12 +100,21 @@ impl Asks {
                 self.entries.len() as u32 - 1
             }
         };
+        let generation = self.entries[index as usize].generation;
+        Ticket(u64::from(generation) << 32 | u64::from(index))
+    }
+
+    /// Gives an ask its deadline. Returns whether it is the earliest of all so far.
+    pub(crate) fn limit(&mut self, ticket: Ticket, deadline: Instant) -> bool {
+        let Some(entry) = self.find(ticket) else {
+            return false;
+        };
+        entry.deadline = Some(deadline);
         let earliest = self.next_deadline.is_none_or(|next| deadline < next);
         if earliest {
             self.next_deadline = Some(deadline);
         }
-        let generation = self.entries[index as usize].generation;
-        (Ticket(u64::from(generation) << 32 | u64::from(index)), earliest)
+        earliest
     }
 
     fn find(&mut self, ticket: Ticket) -> Option<&mut Entry> {
@@ -218,12 +228,15 @@ impl Asks {
             if entry.taken || entry.outcome.is_some() || entry.link == u32::MAX {
                 continue;
             }
-            if entry.deadline <= now {
+            let Some(deadline) = entry.deadline else {
+                continue;
+            };
+            if deadline <= now {
                 entry.outcome = Some(Outcome::Deadline);
                 wakers.extend(entry.waker.take());
                 expired += 1;
             } else {
-                next = Some(next.map_or(entry.deadline, |next| next.min(entry.deadline)));
+                next = Some(next.map_or(deadline, |next| next.min(deadline)));
             }
         }
         self.next_deadline = next;
@@ -241,6 +254,11 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    fn open(asks: &mut Asks, link: u32, deadline: Instant) -> (Ticket, bool) {
+        let ticket = asks.open(link);
+        (ticket, asks.limit(ticket, deadline))
+    }
+
     fn later(ms: u64) -> Instant {
         Instant::now() + Duration::from_millis(ms)
     }
@@ -248,7 +266,7 @@ mod tests {
     #[test]
     fn a_reply_reaches_its_own_ask_only() {
         let (mut asks, mut wakers) = (Asks::default(), Vec::new());
-        let (ticket, first) = asks.open(7, later(1000));
+        let (ticket, first) = open(&mut asks, 7, later(1000));
         assert!(first);
         assert!(
             asks.complete(7, ticket.correlation(), || Outcome::PeerLost, &mut wakers)
@@ -283,7 +301,7 @@ mod tests {
     #[test]
     fn an_abandoned_ask_keeps_its_place_until_its_reply_came() {
         let (mut asks, mut wakers) = (Asks::default(), Vec::new());
-        let (ticket, _) = asks.open(1, later(1000));
+        let (ticket, _) = open(&mut asks, 1, later(1000));
         asks.sent(ticket, true);
         asks.abandon(ticket);
         assert_eq!(asks.open_count(), 1);
@@ -292,7 +310,7 @@ mod tests {
             Ok(false)
         );
         assert_eq!(asks.open_count(), 0);
-        let (next, _) = asks.open(1, later(1000));
+        let (next, _) = open(&mut asks, 1, later(1000));
         assert_ne!(
             next, ticket,
             "a late reply must not meet the next user of the place"
@@ -302,8 +320,8 @@ mod tests {
     #[test]
     fn deadlines_and_lost_links_end_asks_once() {
         let (mut asks, mut wakers) = (Asks::default(), Vec::new());
-        let (soon, _) = asks.open(1, Instant::now());
-        let (late, first) = asks.open(1, later(60_000));
+        let (soon, _) = open(&mut asks, 1, Instant::now());
+        let (late, first) = open(&mut asks, 1, later(60_000));
         assert!(!first);
         for ticket in [soon, late] {
             asks.sent(ticket, true);

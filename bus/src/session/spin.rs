@@ -60,6 +60,15 @@ impl Policy {
         }
     }
 
+    /// Whether a wait that begins now would look, as far as is known without a trial.
+    pub(crate) fn pays(&self) -> bool {
+        match self.spin {
+            Spin::Never => false,
+            Spin::For(_) | Spin::Always => true,
+            Spin::Adaptive(_) => self.score > 0,
+        }
+    }
+
     /// A wait ended while it was looking.
     pub(crate) fn hit(&mut self) {
         self.score = (self.score + 1).min(BEST);
@@ -79,6 +88,11 @@ pub(crate) struct Wait {
 }
 
 impl Wait {
+    /// Whether it has not looked yet.
+    pub(crate) fn is_new(&self) -> bool {
+        self.until.is_none()
+    }
+
     /// Whether this wait may look on now. Begins the wait if it has not begun.
     pub(crate) fn may_look(&mut self, policy: &mut Policy, now: Instant) -> bool {
         let until = *self.until.get_or_insert_with(|| {

@@ -392,13 +392,7 @@ impl Link {
         let route = descriptor.route();
         let mut sending = lock(&self.sending);
         let outcome = (|| {
-            if sending.lost {
-                return Err(Refusal::No(NoSend::Lost));
-            }
-            sending.since_collect += 1;
-            if sending.since_collect >= COLLECT_EVERY {
-                self.take_returns(&mut sending)?;
-            }
+            self.begin(&mut sending)?;
             self.check_room(&mut sending, route, descriptor.slots())?;
             if let Some(buffer) = buffer {
                 self.session.announce(&self.pool, buffer.segment)?;
@@ -477,12 +471,8 @@ impl Link {
         self.refused(outcome)
     }
 
-    fn try_request(
-        &self,
-        sending: &mut Sending,
-        descriptor: &mut Descriptor,
-        parcel: &mut Option<Parcel>,
-    ) -> Result<(), Refusal> {
+    /// What comes before every message: now and then, what the peer has released is taken back.
+    fn begin(&self, sending: &mut Sending) -> Result<(), Refusal> {
         if sending.lost {
             return Err(Refusal::No(NoSend::Lost));
         }
@@ -490,6 +480,16 @@ impl Link {
         if sending.since_collect >= COLLECT_EVERY {
             self.take_returns(sending)?;
         }
+        Ok(())
+    }
+
+    fn try_request(
+        &self,
+        sending: &mut Sending,
+        descriptor: &mut Descriptor,
+        parcel: &mut Option<Parcel>,
+    ) -> Result<(), Refusal> {
+        self.begin(sending)?;
         let route = descriptor.route();
         self.check_room(sending, route, descriptor.slots())?;
         let buffered = self.push(sending, descriptor, parcel, route)?;
@@ -558,13 +558,7 @@ impl Link {
         descriptor: &mut Descriptor,
         parcel: &mut Option<Parcel>,
     ) -> Result<(), Refusal> {
-        if sending.lost {
-            return Err(Refusal::No(NoSend::Lost));
-        }
-        sending.since_collect += 1;
-        if sending.since_collect >= COLLECT_EVERY {
-            self.take_returns(sending)?;
-        }
+        self.begin(sending)?;
         let crowded = || Refusal::Violation(Violation::Asks(self.room.limit()));
         if !sending.producer.has_room(descriptor.slots())? {
             return Err(crowded());

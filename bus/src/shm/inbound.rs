@@ -144,9 +144,7 @@ pub(crate) struct ReleaseBatch(());
 impl ReleaseBatch {
     /// Begins a batch; inside another one it does nothing.
     pub(crate) fn begin() -> Option<Self> {
-        PENDING.with_borrow_mut(|pending| {
-            (!std::mem::replace(&mut pending.batch, true)).then_some(Self(()))
-        })
+        PENDING.with_borrow_mut(|pending| (!std::mem::replace(&mut pending.batch, true)).then_some(Self(())))
     }
 }
 
@@ -219,7 +217,10 @@ impl Inbound {
     /// Asks for the first lines of a message's buffer, which will be read soon.
     #[inline]
     pub(crate) fn prefetch(&self, descriptor: &Descriptor) -> Result<(), Violation> {
-        let Some(buffer) = descriptor.buffer().filter(|buffer| buffer.segment & DEDICATED == 0) else {
+        let Some(buffer) = descriptor
+            .buffer()
+            .filter(|buffer| buffer.segment & DEDICATED == 0)
+        else {
             return Ok(());
         };
         let Some(segment) = self.memory.pooled(buffer.segment)? else {
@@ -323,7 +324,9 @@ impl Inbound {
         let pending = bytes < TELL_FROM
             && PENDING.try_with(|pending| {
                 // In use: what is being told releases nothing, but this costs no more than to be sure.
-                pending.try_borrow_mut().is_ok_and(|mut pending| pending.add(self, what))
+                pending
+                    .try_borrow_mut()
+                    .is_ok_and(|mut pending| pending.add(self, what))
             }) == Ok(true);
         if !pending {
             lock(&self.releases).push(what, 1);

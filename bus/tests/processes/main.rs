@@ -12,6 +12,7 @@ mod asks;
 mod death;
 mod discovery;
 mod hostile;
+mod in_place;
 mod inside;
 mod leaving;
 mod limits;
@@ -26,6 +27,8 @@ roles![
     death::teller,
     discovery::one_of_many,
     discovery::other_types,
+    in_place::reader,
+    in_place::viewer,
     limits::narrow,
     loans::sink,
     loans::watcher,

@@ -312,14 +312,14 @@ pub struct TellAllError {
     pub error: SendError,
 }
 
-/// A loan that was not sent, for [`Loan::try_send`](crate::Loan::try_send) and
-/// [`TopicLoan::try_send`](crate::TopicLoan::try_send).
+/// A loan that was not sent, for [`Loan::try_send`](crate::Loan::try_send),
+/// [`InPlace::try_send`](crate::InPlace::try_send) and those of topics.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct Unsent<L> {
     /// Why not.
     pub error: SendError,
-    /// The loan, with its payload.
+    /// The loan, with its payload, or the message as it was written in place.
     pub loan: L,
 }
 

@@ -44,17 +44,17 @@ mod topic;
 #[cfg(not(loom))]
 pub use {
     actor::{
-        Accepts, Address, Ask, AskLoan, Bind, BindAddr, Bound, Forwarded, Loan, OnPanic, OpenAddress,
-        OpenLoan, Presence, Protocol, SendLoan, Tell, TellAll, Watch,
+        Accepts, Address, Ask, AskLoan, Bind, BindAddr, Bound, Forwarded, InPlace, Loan, OnPanic,
+        OpenAddress, OpenInPlace, OpenLoan, Presence, Protocol, SendLoan, Tell, TellAll, Watch,
     },
     bus::Bus,
     config::{Config, Spin},
-    message::{Bulk, Origin, Received, ShmMessage, ShmType, Trust},
+    message::{Bulk, FixedSize, Origin, Received, ShmMessage, ShmType, Trust},
     shmbus_macros::{ShmMessage, ShmType},
     stats::Stats,
     topic::{
-        DeliverTo, Delivered, Lost, OpenPublisher, OpenSubscriber, OpenTopicLoan, Publish, PublishLoan,
-        Publisher, Subscriber, TopicLoan, TopicStats, WhenFull,
+        DeliverTo, Delivered, Lost, OpenPublisher, OpenSubscriber, OpenTopicInPlace, OpenTopicLoan, Publish,
+        PublishLoan, Publisher, Subscriber, TopicInPlace, TopicLoan, TopicStats, WhenFull,
     },
 };
 

@@ -48,6 +48,19 @@ impl Family {
         id.is_some_and(|id| kill(Pid::from_raw(id as i32), signal).is_ok())
     }
 
+    /// Kills a child, and waits until it is dead. It is no member any more. False if there is none of that name.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub async fn kill(&mut self, name: &str) -> io::Result<bool> {
+        let Some(at) = self.members.iter().position(|(of, _)| of == name) else {
+            return Ok(false);
+        };
+        let (_, mut child) = self.members.remove(at);
+        child.kill().await?;
+        Ok(true)
+    }
+
     /// Waits until one of them ends, and which it was. Cancel safe.
     ///
     /// # Errors

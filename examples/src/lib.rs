@@ -8,6 +8,7 @@
 use shmbus::prelude::*;
 
 pub mod child;
+pub mod place;
 pub mod stop;
 pub mod text;
 

@@ -87,3 +87,18 @@ fn a_file_that_is_not_there_is_named() {
         "{output:?}"
     );
 }
+
+#[test]
+fn an_empty_file_has_no_jobs() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("empty");
+    std::fs::write(&path, "").unwrap();
+    let line = ["--file", path.to_str().unwrap()];
+    let output = Program::start(env!("CARGO_BIN_EXE_work-queue"), dir.path(), &line).output();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.contains("done 0 of 0") && text.ends_with("exact        yes\n"),
+        "{text}"
+    );
+}

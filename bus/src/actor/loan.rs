@@ -18,8 +18,8 @@ use crate::{
     message::{Bulk, Received, ShmMessage},
     session::{
         self,
-        loan::Lent,
-        route::{Filled, Route},
+        loan::{Filled, Lent},
+        route::Route,
         tell::wait_for_room,
     },
 };
@@ -106,7 +106,7 @@ impl<'a, M: ShmMessage, P: Protocol> Loan<'a, M, P> {
         P: Accepts<M, At>,
     {
         let (route, filled) = self.fill(make);
-        SendLoan(session::tell::Tell::new(route, P::INDEX, filled))
+        SendLoan::new(route, P::INDEX, filled)
     }
 
     /// Sends the message that `make` makes as soon as there is room, and waits for the reply, both within
@@ -119,13 +119,12 @@ impl<'a, M: ShmMessage, P: Protocol> Loan<'a, M, P> {
         P: Accepts<M, At>,
     {
         let (route, filled) = self.fill(make);
-        let deadline = route.node.config.ask_deadline;
-        AskLoan(session::ask::Ask::new(route, P::INDEX, filled, deadline))
+        AskLoan::new(route, P::INDEX, filled)
     }
 
     fn fill(self, make: impl FnOnce(Bulk) -> M) -> (&'a Route, Filled<M>) {
         let value = make(self.lent.bulk());
-        (&self.address.route, Filled::new(value, self.lent))
+        (&self.address.route, Filled::loan(value, self.lent))
     }
 }
 
@@ -184,20 +183,35 @@ impl<'a, M: ShmMessage, P: Protocol> Future for OpenLoan<'a, M, P> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let (address, len) = (self.address, self.len);
-        let attempt = || match address.try_loan(len) {
-            Err(SendError::Full { bound, .. }) => Err(bound),
-            done => Ok(done),
-        };
-        match attempt() {
-            Ok(done) => Poll::Ready(done),
-            Err(_) => wait_for_room(&address.route, cx, attempt),
-        }
+        poll_memory(&address.route, cx, || address.try_loan(len))
     }
 }
 
-/// The future of [`Loan::send`].
+/// One poll of a future that takes memory as soon as there is some.
+pub(super) fn poll_memory<T>(
+    route: &Route,
+    cx: &Context<'_>,
+    take: impl Fn() -> Result<T, SendError>,
+) -> Poll<Result<T, SendError>> {
+    let attempt = || match take() {
+        Err(SendError::Full { bound, .. }) => Err(bound),
+        done => Ok(done),
+    };
+    match attempt() {
+        Ok(done) => Poll::Ready(done),
+        Err(_) => wait_for_room(route, cx, attempt),
+    }
+}
+
+/// The future of [`Loan::send`] and of [`InPlace::send`](crate::InPlace::send).
 #[must_use = "futures do nothing unless awaited"]
 pub struct SendLoan<'a, M>(session::tell::Tell<'a, Filled<M>>);
+
+impl<'a, M: ShmMessage> SendLoan<'a, M> {
+    pub(super) fn new(route: &'a Route, message: usize, filled: Filled<M>) -> Self {
+        Self(session::tell::Tell::new(route, message, filled))
+    }
+}
 
 impl<M> fmt::Debug for SendLoan<'_, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -213,11 +227,16 @@ impl<M: ShmMessage> Future for SendLoan<'_, M> {
     }
 }
 
-/// The future of [`Loan::ask`]. The message is sent at the first poll.
+/// The future of [`Loan::ask`] and of [`InPlace::ask`](crate::InPlace::ask). The message is sent at the first poll.
 #[must_use = "futures do nothing unless awaited"]
 pub struct AskLoan<'a, M: ShmMessage>(session::ask::Ask<'a, Filled<M>, M::Reply>);
 
-impl<M: ShmMessage> AskLoan<'_, M> {
+impl<'a, M: ShmMessage> AskLoan<'a, M> {
+    pub(super) fn new(route: &'a Route, message: usize, filled: Filled<M>) -> Self {
+        let deadline = route.node.config.ask_deadline;
+        Self(session::ask::Ask::new(route, message, filled, deadline))
+    }
+
     /// Waits at most this long for the reply, from the first poll.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.0.set_deadline(deadline);

@@ -37,6 +37,7 @@ pub(crate) mod archive;
 mod builtin;
 mod bulk;
 pub(crate) mod check;
+mod in_place;
 #[doc(hidden)]
 pub mod private;
 mod received;
@@ -54,8 +55,9 @@ pub use archive::{Archiver, Sink};
 pub(crate) use bulk::Mark;
 pub use bulk::{ArchivedBulk, Bulk, BulkResolver};
 pub use check::CheckError;
+pub(crate) use in_place::InPlace;
 pub use received::Received;
 pub(crate) use received::Refused;
 pub use source::{Origin, Source};
-pub use traits::{Archivable, ShmMessage, ShmRoot, ShmType};
+pub use traits::{Archivable, FixedSize, ShmMessage, ShmRoot, ShmType};
 pub use trust::Trust;

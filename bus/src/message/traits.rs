@@ -111,9 +111,15 @@ pub trait ShmRoot: Archivable {
     fn nests() -> bool {
         false
     }
+
+    /// See [`ShmType::POINTS`].
+    #[doc(hidden)]
+    const POINTS: bool = true;
 }
 
 impl<T: ShmType> ShmRoot for T {
+    const POINTS: bool = T::POINTS;
+
     fn describe(schema: &mut schema::Builder) -> schema::TypeRef {
         <T as ShmType>::describe(schema)
     }
@@ -162,6 +168,24 @@ pub trait ShmMessage: ShmRoot {
     /// What an `ask` brings back; `()` unless `#[shm(reply = ..)]` says another.
     type Reply: ShmRoot;
 }
+
+/// A message whose archive has one size, whatever its values are: no text, no lists, no boxes, no maps, and no
+/// [`Bulk`](super::Bulk), in it or in what it is made of. Such a message can be written in the memory it is sent in; see
+/// [`Address::in_place`](crate::Address::in_place).
+///
+/// Every such message has it by itself.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no fixed size, so it cannot be written in place",
+    label = "holds text, a list, a box, a map or a `Bulk`, or is made of something that does",
+    note = "send a value of it by `tell`, `ask` or `publish`, which archive it into shared memory at once",
+    note = "a payload of any length can be written in place by `loan`, as the `Bulk` field of its message",
+    note = "arrays (`[u8; 256]`) have a fixed size"
+)]
+pub trait FixedSize: ShmMessage<Archived: Unpin> {}
+
+// What points to something within an archive is not `Unpin`. The compiler would say only that.
+#[diagnostic::do_not_recommend]
+impl<M: ShmMessage<Archived: Unpin>> FixedSize for M {}
 
 /// The largest alignment an archived type may have, in bytes: the start of every message has it.
 pub(crate) const MAX_ALIGN: usize = 16;

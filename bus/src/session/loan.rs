@@ -1,6 +1,6 @@
-//! Memory for a payload that is produced in place.
+//! Memory for what is produced in place: a payload, or a whole message of a fixed size.
 //!
-//! The payload lies at the start of a buffer, the rest of the message behind it: the archive begins with
+//! A payload lies at the start of a buffer, the rest of the message behind it: the archive begins with
 //! the payload. How much that rest takes is known only when the message is made, so a loan keeps some room for it,
 //! and where that does not do, the payload is copied once, into a buffer that does, and the copy is counted.
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::SendError,
-    message::{ArchiveError, Bulk, Mark, ShmRoot, archive_behind},
+    message::{ArchiveError, Bulk, FixedSize, InPlace, Mark, ShmMessage, ShmRoot, archive_behind},
     shm::{
         ledger::LARGEST,
         pool::{Buffer, Pool},
@@ -61,6 +61,96 @@ impl Lender<'_> {
             lent.pack(value, self.from, copied)
         })
     }
+
+    /// Memory for a message of a fixed size, with `initial` in it; once more with what any peer has released if need
+    /// be. `warm` as in [`Lent::take`].
+    pub(crate) fn place<M: FixedSize>(
+        self,
+        initial: &M,
+        mut warm: impl FnMut(usize),
+    ) -> Result<InPlace<M>, SendError> {
+        let Source { pool, limit } = self.from;
+        let mut place = || {
+            let bytes = InPlace::<M>::LEN;
+            if bytes > limit {
+                return Err(Packing::TooLarge { bytes, limit });
+            }
+            warm(bytes);
+            InPlace::new(initial, buffer(pool, bytes)?).map_err(|error| match error {
+                ArchiveError::Failed(problem) => Packing::Archive(problem),
+                ArchiveError::TooSmall { needed } => {
+                    Packing::Archive(format!("it says that it takes {bytes} bytes, and takes {needed}"))
+                }
+            })
+        };
+        let place = |()| place().map_err(|why| ((), why));
+        with_memory(self.node, self.name, (), place).map_err(|((), error)| error)
+    }
+}
+
+/// A message whose memory was taken before it was sent.
+pub(crate) enum Filled<M> {
+    /// With a payload, on loan.
+    Loan {
+        message: M,
+        /// Taken when it is packed.
+        lent: Option<Lent>,
+    },
+    /// Written where it lies. Taken when it is packed.
+    InPlace(Option<InPlace<M>>),
+}
+
+impl<M: ShmMessage> Filled<M> {
+    pub(crate) fn loan(message: M, lent: Lent) -> Self {
+        Self::Loan {
+            message,
+            lent: Some(lent),
+        }
+    }
+
+    pub(crate) fn in_place(written: InPlace<M>) -> Self {
+        Self::InPlace(Some(written))
+    }
+
+    /// Its archive. Called again if it failed for want of memory.
+    pub(crate) fn pack(&mut self, lender: Lender<'_>) -> Result<Parcel, SendError> {
+        match self {
+            Filled::Loan { message, lent } => {
+                let loan = lent.take().expect("packed once");
+                let sealed = lender.seal(loan, message);
+                sealed.map(Sealed::into_parcel).map_err(|(back, error)| {
+                    *lent = Some(back);
+                    error
+                })
+            }
+            Filled::InPlace(written) => {
+                let (buffer, len) = written.take().expect("packed once").into_parts();
+                Ok(Parcel::Buffer(buffer, len))
+            }
+        }
+    }
+}
+
+/// Sends what was written in place. A refused parcel stays where it is, and comes back.
+pub(crate) fn send_in_place<M: ShmMessage, E>(
+    written: InPlace<M>,
+    send: impl FnOnce(&mut Option<Parcel>) -> Result<(), E>,
+) -> Result<(), (InPlace<M>, E)> {
+    written.send(|buffer, len| send_buffer(buffer, len, send))
+}
+
+fn send_buffer<E>(
+    buffer: Buffer,
+    len: usize,
+    send: impl FnOnce(&mut Option<Parcel>) -> Result<(), E>,
+) -> Result<(), (Buffer, E)> {
+    let mut parcel = Some(Parcel::Buffer(buffer, len));
+    send(&mut parcel).map_err(|error| {
+        let Some(Parcel::Buffer(buffer, _)) = parcel else {
+            unreachable!("a refused parcel stays with its sender");
+        };
+        (buffer, error)
+    })
 }
 
 impl Lent {
@@ -142,35 +232,30 @@ impl Lent {
             return Err((self, Packing::TooLarge { bytes: len, limit }));
         }
         let Self { buffer, mark } = self;
-        Ok(Sealed {
-            parcel: Parcel::Buffer(buffer, len),
-            mark,
-        })
+        Ok(Sealed { buffer, len, mark })
     }
 }
 
 /// A loan with its message.
 #[derive(Debug)]
 pub(crate) struct Sealed {
-    /// Always a buffer.
-    pub(crate) parcel: Parcel,
+    buffer: Buffer,
+    len: usize,
     mark: Mark,
 }
 
 impl Sealed {
+    pub(crate) fn into_parcel(self) -> Parcel {
+        Parcel::Buffer(self.buffer, self.len)
+    }
+
     /// Hands the parcel over to be sent. A refused one stays where it is, and the loan comes back.
     pub(crate) fn send<E>(
         self,
         send: impl FnOnce(&mut Option<Parcel>) -> Result<(), E>,
     ) -> Result<(), (Lent, E)> {
-        let Self { parcel, mark } = self;
-        let mut parcel = Some(parcel);
-        send(&mut parcel).map_err(|error| {
-            let Some(Parcel::Buffer(buffer, _)) = parcel else {
-                unreachable!("a refused parcel stays with its sender");
-            };
-            (Lent { buffer, mark }, error)
-        })
+        let Self { buffer, len, mark } = self;
+        send_buffer(buffer, len, send).map_err(|(buffer, error)| (Lent { buffer, mark }, error))
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::time::timeout_at;
 
 use super::{
     link::{Link, NoSend, Parcel},
-    loan::{Lender, Lent, Source},
+    loan::{Filled, Lender, Lent, Source, send_in_place},
     mailbox::Kind,
     node::Node,
     opening::OpenError,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     error::{LookupError, SendError},
-    message::ShmRoot,
+    message::{FixedSize, InPlace, ShmMessage, ShmRoot},
     shm::descriptor::{Descriptor, SlotKind},
 };
 
@@ -178,31 +178,9 @@ impl<T: ShmRoot> Content for &T {
     }
 }
 
-/// A message and the loan that holds its payload.
-#[derive(Debug)]
-pub(crate) struct Filled<T> {
-    value: T,
-    /// Taken when it is packed.
-    lent: Option<Lent>,
-}
-
-impl<T> Filled<T> {
-    pub(crate) fn new(value: T, lent: Lent) -> Self {
-        Self {
-            value,
-            lent: Some(lent),
-        }
-    }
-}
-
-impl<T: ShmRoot> Content for Filled<T> {
+impl<M: ShmMessage> Content for Filled<M> {
     fn pack(&mut self, route: &Route) -> Result<Parcel, SendError> {
-        let lent = self.lent.take().expect("packed once");
-        let sealed = route.lender().seal(lent, &self.value);
-        sealed.map(|sealed| sealed.parcel).map_err(|(lent, why)| {
-            self.lent = Some(lent);
-            why
-        })
+        Filled::pack(self, route.lender())
     }
 }
 
@@ -261,6 +239,25 @@ impl Route {
         sealed
             .send(|parcel| self.link.send_request(&mut descriptor, parcel))
             .map_err(|(lent, why)| (lent, self.refusal(why)))
+    }
+
+    /// Memory for a message of a fixed size, with `initial` in it.
+    pub(crate) fn place<M: FixedSize>(&self, initial: &M) -> Result<InPlace<M>, SendError> {
+        if self.link.is_lost() {
+            return Err(self.refusal(NoSend::Lost));
+        }
+        self.lender().place(initial, |bytes| self.link.warm(bytes))
+    }
+
+    /// Sends what was written in place now; if not, it comes back.
+    pub(crate) fn try_send_in_place<M: ShmMessage>(
+        &self,
+        message: usize,
+        written: InPlace<M>,
+    ) -> Result<(), (InPlace<M>, SendError)> {
+        let mut descriptor = self.descriptor(SlotKind::Tell, message, 0);
+        send_in_place(written, |parcel| self.link.send_request(&mut descriptor, parcel))
+            .map_err(|(written, why)| (written, self.refusal(why)))
     }
 
     pub(crate) fn refusal(&self, why: NoSend) -> SendError {

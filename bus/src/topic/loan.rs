@@ -13,13 +13,13 @@ use crate::{
     message::{Bulk, ShmMessage},
     session::{
         link::Parcel,
-        loan::{Lender, Lent, Source},
+        loan::{Filled, Lender, Lent, Source},
         topics::publishing::Unpublished,
     },
 };
 
 impl<M> Publisher<M> {
-    fn lender(&self) -> Lender<'_> {
+    pub(super) fn lender(&self) -> Lender<'_> {
         let Inner { topic, node } = &*self.inner;
         Lender {
             node,
@@ -29,6 +29,42 @@ impl<M> Publisher<M> {
                 limit: node.config.message_bytes,
             },
         }
+    }
+
+    /// Publishes a buffer now; if there is no room, it stays where it is.
+    pub(super) fn publish_filled(&self, parcel: &mut Option<Parcel>) -> Result<(), SendError> {
+        let topic = &self.inner.topic;
+        match topic.publish(parcel) {
+            Err(Unpublished::NoRoom) => Err(SendError::Full {
+                name: topic.info.name.clone(),
+                bound: Bound::Window,
+            }),
+            // A buffer is never inline.
+            Ok(()) | Err(Unpublished::NotInline) => Ok(()),
+        }
+    }
+
+    /// One poll of a future that takes memory as soon as there is some.
+    pub(super) fn poll_memory<T>(
+        &self,
+        cx: &Context<'_>,
+        take: impl Fn() -> Result<T, SendError>,
+    ) -> Poll<Result<T, SendError>> {
+        let Inner { topic, node } = &*self.inner;
+        for registered in [false, true] {
+            match take() {
+                Err(SendError::Full { name, .. }) if node.is_closed() || topic.is_closed() => {
+                    return Poll::Ready(Err(SendError::Closed { name }));
+                }
+                Err(SendError::Full { .. }) if registered => {}
+                Err(SendError::Full { .. }) => {
+                    node.wait_for_memory(cx.waker());
+                    topic.wait(cx.waker());
+                }
+                done => return Poll::Ready(done),
+            }
+        }
+        Poll::Pending
     }
 }
 
@@ -102,16 +138,9 @@ impl<'a, M: ShmMessage> TopicLoan<'a, M> {
         }
         let value = make(lent.bulk());
         let sealed = publisher.lender().seal(lent, &value).map_err(unsent)?;
-        let topic = &publisher.inner.topic;
-        let publish = |parcel: &mut Option<Parcel>| match topic.publish(parcel) {
-            Err(Unpublished::NoRoom) => Err(SendError::Full {
-                name: topic.info.name.clone(),
-                bound: Bound::Window,
-            }),
-            // A loan is never inline.
-            Ok(()) | Err(Unpublished::NotInline) => Ok(()),
-        };
-        sealed.send(publish).map_err(unsent)
+        sealed
+            .send(|parcel| publisher.publish_filled(parcel))
+            .map_err(unsent)
     }
 
     /// Publishes the message that `make` makes as soon as every subscriber that is to be waited for has room, like
@@ -120,12 +149,8 @@ impl<'a, M: ShmMessage> TopicLoan<'a, M> {
     /// # Errors
     /// Those of [`SendError`], without `Full`; the payload is gone then.
     pub fn send(self, make: impl FnOnce(Bulk) -> M) -> PublishLoan<'a, M> {
-        PublishLoan {
-            publisher: self.publisher,
-            message: make(self.lent.bulk()),
-            lent: Some(self.lent),
-            parcel: None,
-        }
+        let message = make(self.lent.bulk());
+        PublishLoan::new(self.publisher, Filled::loan(message, self.lent))
     }
 }
 
@@ -173,32 +198,26 @@ impl<'a, M: ShmMessage> Future for OpenTopicLoan<'a, M> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let (publisher, len) = (self.publisher, self.len);
-        let Inner { topic, node } = &*publisher.inner;
-        for registered in [false, true] {
-            match publisher.try_loan(len) {
-                Err(SendError::Full { name, .. }) if node.is_closed() || topic.is_closed() => {
-                    return Poll::Ready(Err(SendError::Closed { name }));
-                }
-                Err(SendError::Full { .. }) if registered => {}
-                Err(SendError::Full { .. }) => {
-                    node.wait_for_memory(cx.waker());
-                    topic.wait(cx.waker());
-                }
-                done => return Poll::Ready(done),
-            }
-        }
-        Poll::Pending
+        publisher.poll_memory(cx, || publisher.try_loan(len))
     }
 }
 
-/// The future of [`TopicLoan::send`].
+/// The future of [`TopicLoan::send`] and of [`TopicInPlace::send`](crate::TopicInPlace::send).
 #[must_use = "futures do nothing unless awaited"]
 pub struct PublishLoan<'a, M> {
     publisher: &'a Publisher<M>,
-    message: M,
-    /// Taken when it is packed.
-    lent: Option<Lent>,
+    filled: Filled<M>,
     parcel: Option<Parcel>,
+}
+
+impl<'a, M> PublishLoan<'a, M> {
+    pub(super) fn new(publisher: &'a Publisher<M>, filled: Filled<M>) -> Self {
+        Self {
+            publisher,
+            filled,
+            parcel: None,
+        }
+    }
 }
 
 /// Nothing in it is pinned.
@@ -218,17 +237,9 @@ impl<M: ShmMessage> Future for PublishLoan<'_, M> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self {
             publisher,
-            message,
-            lent,
+            filled,
             parcel,
         } = self.get_mut();
-        publisher.poll_attempt(cx, parcel, || {
-            let loan = lent.take().expect("packed once");
-            let sealed = publisher.lender().seal(loan, message);
-            sealed.map(|sealed| sealed.parcel).map_err(|(back, error)| {
-                *lent = Some(back);
-                error
-            })
-        })
+        publisher.poll_attempt(cx, parcel, || filled.pack(publisher.lender()))
     }
 }

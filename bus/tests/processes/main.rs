@@ -13,6 +13,7 @@ mod batches;
 mod death;
 mod discovery;
 mod hostile;
+mod in_place;
 mod inside;
 mod leaving;
 mod limits;
@@ -27,6 +28,8 @@ roles![
     death::teller,
     discovery::one_of_many,
     discovery::other_types,
+    in_place::reader,
+    in_place::viewer,
     limits::narrow,
     loans::sink,
     loans::watcher,

@@ -3,7 +3,11 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use shmbus::{error::JoinError, prelude::*};
+use shmbus::{Bus, error::JoinError};
+use shmbus_examples::place::Place;
+
+/// What the bus is called, if nothing else is said.
+const PROGRAM: &str = "frames";
 
 /// Decodes pictures into shared memory and finds their edges in worker processes, without copying a pixel.
 #[derive(Debug, Parser)]
@@ -59,22 +63,14 @@ pub struct Options {
     /// Where to write the result; further pictures get `-2`, `-3`, .. before the ending (default: a temporary file)
     #[arg(long, global = true, value_name = "PNG")]
     pub out: Option<PathBuf>,
-    /// Name of the bus (default: `frames-PID`)
-    #[arg(long, global = true, value_name = "NAME")]
-    pub bus: Option<String>,
-    /// Runtime directory of the bus (default: as every program on the bus, see SHMBUS_DIR)
-    #[arg(long, global = true, value_name = "PATH")]
-    pub dir: Option<PathBuf>,
-    /// The process id of the `frames` that started this role. It decides when to end.
-    #[arg(long, global = true, hide = true, value_name = "PID")]
-    pub launched_by: Option<i32>,
+    #[command(flatten)]
+    pub place: Place,
 }
 
 impl Options {
-    /// The bus. Two of these programs at once shall not meet, so it is named after the process that started all.
+    /// The bus.
     pub fn bus_name(&self) -> String {
-        let launcher = self.launched_by.map_or(std::process::id(), |pid| pid as u32);
-        self.bus.clone().unwrap_or_else(|| format!("frames-{launcher}"))
+        self.place.bus_name(PROGRAM)
     }
 
     /// The file for the result of a picture, counted from 0.
@@ -93,21 +89,14 @@ impl Options {
 
     /// Joins as the node of that name.
     pub async fn join(&self, node: &str) -> Result<Bus, JoinError> {
-        let mut config = Config::new(node).bus(self.bus_name());
-        if let Some(dir) = &self.dir {
-            config = config.dir(dir);
-        }
-        config.join().await
+        self.place.join(PROGRAM, node).await
     }
 
     /// The command line that starts a role (its words) on the same bus.
     pub fn command_line(&self, role: &[&str]) -> Vec<OsString> {
-        let mut line: Vec<OsString> = role.iter().map(OsString::from).collect();
-        line.extend(["--bus".into(), self.bus_name().into()]);
-        for (name, path) in [("--dir", &self.dir), ("--picture", &self.picture)] {
-            if let Some(path) = path {
-                line.extend([name.into(), path.into()]);
-            }
+        let mut line = self.place.command_line(PROGRAM, role);
+        if let Some(picture) = &self.picture {
+            line.extend(["--picture".into(), picture.into()]);
         }
         let decode = match self.decode {
             Decode::Every => "every",

@@ -10,7 +10,7 @@ use crate::{
     args::Options,
     collector::{COLLECTOR, Close, Collection, Collector, Progress},
     messages::{Edges, Ready, Summary},
-    picture,
+    picture::{self, Picture},
     report::Report,
 };
 
@@ -21,7 +21,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub async fn run(options: &Options) -> Result<(), Failure> {
     let mut stop = pin!(stop::requested(None, 0)?);
     // A picture that can't be read is found out before anything is started.
-    for picture in picture::load(options.picture.as_deref())? {
+    let pictures = picture::load(options.picture.as_deref())?;
+    for picture in &pictures {
         picture.open()?;
     }
     let bus = options.join("launcher").await?;
@@ -51,7 +52,7 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
     )
     .await;
     let collection = collector.addr().send(Close).await?;
-    let files = save(options, &collection)?;
+    let files = save(options, &pictures, &collection)?;
     let counted = counted.is_ok();
     print!(
         "{}",
@@ -69,13 +70,22 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
     Ok(family?)
 }
 
-fn save(options: &Options, collection: &Collection) -> Result<Vec<PathBuf>, String> {
+/// Writes the results. Returns each picture's name and file.
+fn save<'a>(
+    options: &Options,
+    pictures: &'a [Picture],
+    collection: &Collection,
+) -> Result<Vec<(&'a str, PathBuf)>, String> {
     let mut files = Vec::new();
     for (picture, result) in &collection.results {
         let histogram = result.histogram.map(|count| count.to_native());
         let path = options.out(*picture);
         picture::save(&path, &result.edges, result.width.to_native(), &histogram)?;
-        files.push(path);
+        // A folder may have changed since the source has read it.
+        let name = pictures
+            .get(*picture as usize)
+            .map_or("a new picture", Picture::name);
+        files.push((name, path));
     }
     Ok(files)
 }

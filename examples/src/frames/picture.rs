@@ -81,12 +81,20 @@ pub fn load(path: Option<&Path>) -> Result<Vec<Picture>, String> {
 }
 
 impl Picture {
+    /// The file, for people.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Reads what the file says of the picture, and no pixel yet.
     pub fn open(&self) -> Result<Decoding<'_>, String> {
         let named = |error: ImageError| format!("{}: {error}", self.name);
         let reader = ImageReader::new(Cursor::new(&*self.bytes))
             .with_guessed_format()
             .map_err(|error| format!("{}: {error}", self.name))?;
+        if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
+            return Err(format!("{}: this is neither a PNG nor a JPEG", self.name));
+        }
         let decoder = reader.into_decoder().map_err(named)?;
         let (width, height) = decoder.dimensions();
         let native = match decoder.color_type() {

@@ -16,7 +16,8 @@ pub struct Report<'a> {
     pub collection: &'a Collection,
     /// Every process has said how often it copied.
     pub counted: bool,
-    pub files: &'a [PathBuf],
+    /// Name of each picture, and the file with its result.
+    pub files: &'a [(&'a str, PathBuf)],
 }
 
 impl Display for Report<'_> {
@@ -50,8 +51,8 @@ impl Display for Report<'_> {
                 writeln!(f, "copies       {} per frame", *copies as f64 / frames as f64)?;
             }
         }
-        for file in self.files {
-            writeln!(f, "result       {}", file.display())?;
+        for (picture, file) in self.files {
+            writeln!(f, "result       {} (edges of {picture})", file.display())?;
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ pub const FRAMES: &str = "frames";
 
 /// Publishes all frames, then stays until told to end.
 pub async fn run(options: &Options) -> Result<(), Failure> {
-    let stop = pin!(stop::requested(options.launched_by, 0)?);
+    let stop = pin!(stop::requested(options.place.launched_by, 0)?);
     let pictures = picture::load(options.picture.as_deref())?;
     let bus = options.join("source").await?;
     let collector = bus.address::<Summary>(COLLECTOR).await?;

@@ -25,7 +25,7 @@ type Collector = Address<(Ready, Edges, Summary)>;
 
 /// Takes frames until told to end.
 pub async fn run(options: &Options, number: u32) -> Result<(), Failure> {
-    let mut stop = pin!(stop::requested(options.launched_by, 0)?);
+    let mut stop = pin!(stop::requested(options.place.launched_by, 0)?);
     let bus = options.join(&format!("worker-{number}")).await?;
     let collector: Collector = bus.address(COLLECTOR).await?;
     let mut frames = bus

@@ -3,7 +3,11 @@
 use std::{ffi::OsString, io, path::PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use shmbus::{error::JoinError, prelude::*};
+use shmbus::{Bus, error::JoinError};
+use shmbus_examples::place::Place;
+
+/// What the bus is called, if nothing else is said.
+const PROGRAM: &str = "work-queue";
 
 /// Hashes a file in worker processes that share one queue, kills one of them, and still gets every block once.
 #[derive(Debug, Parser)]
@@ -58,18 +62,11 @@ pub struct Options {
     /// What happens to worker 1 after a third of the jobs
     #[arg(long, global = true, value_enum, default_value_t = Kill::Running)]
     pub kill: Kill,
-    /// Name of the bus (default: `work-queue-PID`)
-    #[arg(long, global = true, value_name = "NAME")]
-    pub bus: Option<String>,
-    /// Runtime directory of the bus (default: as every program on the bus, see SHMBUS_DIR)
-    #[arg(long, global = true, value_name = "PATH")]
-    pub dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub place: Place,
     /// How many bytes of the file, if it grows meanwhile.
     #[arg(long, global = true, hide = true, default_value_t = 0)]
     pub bytes: u64,
-    /// The process id of the `work-queue` that started this role. It decides when to end.
-    #[arg(long, global = true, hide = true, value_name = "PID")]
-    pub launched_by: Option<i32>,
 }
 
 impl Options {
@@ -78,31 +75,21 @@ impl Options {
         self.file.clone().map_or_else(std::env::current_exe, Ok)
     }
 
-    /// The bus. Two of these programs at once shall not meet, so it is named after the process that started all.
+    /// The bus.
     pub fn bus_name(&self) -> String {
-        let launcher = self.launched_by.map_or(std::process::id(), |pid| pid as u32);
-        self.bus
-            .clone()
-            .unwrap_or_else(|| format!("work-queue-{launcher}"))
+        self.place.bus_name(PROGRAM)
     }
 
     /// Joins as the node of that name.
     pub async fn join(&self, node: &str) -> Result<Bus, JoinError> {
-        let mut config = Config::new(node).bus(self.bus_name());
-        if let Some(dir) = &self.dir {
-            config = config.dir(dir);
-        }
-        config.join().await
+        self.place.join(PROGRAM, node).await
     }
 
     /// The command line that starts a role (its words) on the same bus, for the first `bytes` bytes of the file.
     pub fn command_line(&self, role: &[&str], bytes: u64) -> Vec<OsString> {
-        let mut line: Vec<OsString> = role.iter().map(OsString::from).collect();
-        line.extend(["--bus".into(), self.bus_name().into()]);
-        for (name, path) in [("--dir", &self.dir), ("--file", &self.file)] {
-            if let Some(path) = path {
-                line.extend([name.into(), path.into()]);
-            }
+        let mut line = self.place.command_line(PROGRAM, role);
+        if let Some(file) = &self.file {
+            line.extend(["--file".into(), file.into()]);
         }
         let numbers = [
             ("--block", u64::from(self.block)),

@@ -118,23 +118,19 @@ impl Queue<'_> {
                 self.until(|progress| progress.jobs >= (jobs * 2 / 3).min(reachable))
                     .await?;
             }
-            self.family.signal(&worker(VICTIM), Signal::SIGKILL);
             self.killed_after = Some(self.progress.borrow().jobs);
+            self.family.kill(&worker(VICTIM)).await?;
         }
         self.until(|progress| progress.jobs == jobs).await
     }
 
-    /// Waits until things are that far. Nobody but the victim may end before.
+    /// Waits until things are that far. Nobody may end before; the victim is no member any more when it is killed.
     async fn until(&mut self, far: impl Fn(&Progress) -> bool) -> Result<(), Failure> {
-        loop {
-            select! {
-                reached = self.progress.wait_for(&far) => return Ok(reached.map(drop)?),
-                ended = self.family.one_ended() => {
-                    let (name, status) = ended?;
-                    if self.killed_after.is_none() || name != worker(VICTIM) {
-                        return Err(format!("the {name} ended early ({status})").into());
-                    }
-                }
+        select! {
+            reached = self.progress.wait_for(&far) => Ok(reached.map(drop)?),
+            ended = self.family.one_ended() => {
+                let (name, status) = ended?;
+                Err(format!("the {name} ended early ({status})").into())
             }
         }
     }

@@ -12,7 +12,7 @@ pub const JOBS: &str = "jobs";
 
 /// Publishes all jobs, then stays until told to end.
 pub async fn run(options: &Options) -> Result<(), Failure> {
-    let stop = pin!(stop::requested(options.launched_by, 0)?);
+    let stop = pin!(stop::requested(options.place.launched_by, 0)?);
     let path = options.path()?;
     let mut blocks = Blocks::open(&path, options.bytes, options.block)?;
     let bus = options.join("producer").await?;

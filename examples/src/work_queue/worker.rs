@@ -20,7 +20,7 @@ const GROUP: &str = "workers";
 
 /// Takes jobs until told to end.
 pub async fn run(options: &Options, number: u32) -> Result<(), Failure> {
-    let mut stop = pin!(stop::requested(options.launched_by, 0)?);
+    let mut stop = pin!(stop::requested(options.place.launched_by, 0)?);
     let bus = options.join(&format!("worker-{number}")).await?;
     let collector = bus.address::<(Ready, Done)>(COLLECTOR).await?;
     let mut jobs = bus

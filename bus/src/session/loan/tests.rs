@@ -39,7 +39,7 @@ fn frame(data: Bulk, note: &str) -> Frame {
 
 /// What a receiver would read.
 fn read(sealed: Sealed) -> (Frame, bool) {
-    let Parcel::Buffer(buffer, len) = sealed.parcel else {
+    let Parcel::Buffer(buffer, len) = sealed.into_parcel() else {
         panic!("a loan is a buffer");
     };
     let mut bytes = AlignedVec::<16>::new();

@@ -57,6 +57,13 @@ fn what_is_no_picture_is_named() {
     let path = dir.path().join("broken.png");
     assert!(load(Some(dir.path())).unwrap_err().contains("no PNG or JPEG"));
     assert!(load(Some(&path)).unwrap_err().contains("broken.png"));
+    fs::write(&path, "no picture").unwrap();
+    let problem = load(Some(&path)).unwrap()[0].open().err();
+    assert!(
+        problem
+            .unwrap()
+            .ends_with("broken.png: this is neither a PNG nor a JPEG")
+    );
     fs::write(&path, &CHART[..1000]).unwrap();
     let picture = load(Some(&path)).unwrap().remove(0);
     let problem = picture.open().and_then(|decoding| {

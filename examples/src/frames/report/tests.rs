@@ -15,7 +15,7 @@ fn a_report() {
     };
     collection.ledger.enter(0, 1, 1_000_000_000);
     collection.ledger.enter(1, 2, 1_000_000_000);
-    let files = ["/tmp/x.png".into()];
+    let files = [("a.png", "/tmp/x.png".into())];
     let report = |counted| {
         Report {
             options: &args.options,
@@ -32,7 +32,7 @@ fn a_report() {
         "done 2 of 2, repeated 0, 1.9 GiB of pixels\n",
         "4.0 frames/s, 4.00 GB/s of pixels, in 500.0 ms\n",
         "copies       1 per frame\n",
-        "result       /tmp/x.png\n",
+        "result       /tmp/x.png (edges of a.png)\n",
     ] {
         assert!(text.contains(part), "no {part:?} in:\n{text}");
     }

@@ -7,11 +7,14 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{loan::PublishLoan, publisher::Publisher};
+use super::publisher::Publisher;
 use crate::{
     error::{SendError, Unsent},
     message::{FixedSize, InPlace, ShmMessage},
-    session::loan::{Filled, send_in_place},
+    session::{
+        link::Parcel,
+        loan::{Written, send_in_place},
+    },
 };
 
 impl<M: FixedSize> Publisher<M> {
@@ -95,8 +98,12 @@ impl<'a, M: ShmMessage> TopicInPlace<'a, M> {
     ///
     /// # Errors
     /// Those of [`SendError`], without `Full`; what was written is gone then.
-    pub fn send(self) -> PublishLoan<'a, M> {
-        PublishLoan::new(self.publisher, Filled::in_place(self.written))
+    pub fn send(self) -> PublishInPlace<'a, M> {
+        PublishInPlace {
+            publisher: self.publisher,
+            written: Written::new(self.written),
+            parcel: None,
+        }
     }
 }
 
@@ -144,5 +151,27 @@ impl<'a, M: FixedSize> Future for OpenTopicInPlace<'a, '_, M> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let (publisher, initial) = (self.publisher, self.initial);
         publisher.poll_memory(cx, || publisher.try_in_place(initial))
+    }
+}
+
+/// The future of [`TopicInPlace::send`].
+#[must_use = "futures do nothing unless awaited"]
+#[derive(Debug)]
+pub struct PublishInPlace<'a, M> {
+    publisher: &'a Publisher<M>,
+    written: Written,
+    parcel: Option<Parcel>,
+}
+
+impl<M: ShmMessage> Future for PublishInPlace<'_, M> {
+    type Output = Result<(), SendError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self {
+            publisher,
+            written,
+            parcel,
+        } = self.get_mut();
+        publisher.poll_attempt(cx, parcel, || Ok(written.take()))
     }
 }

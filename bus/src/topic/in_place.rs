@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-impl<M: FixedSize> Publisher<M> {
+impl<M: ShmMessage> Publisher<M> {
     /// A message of a [fixed size](FixedSize) in the buffer that all subscribers then read, to be written there. Never
     /// waits. What is said of [`InPlace`](crate::InPlace) holds here too.
     ///
@@ -42,7 +42,10 @@ impl<M: FixedSize> Publisher<M> {
     ///
     /// # Errors
     /// [`SendError::Full`] if the pool is at its limit; [`SendError::TooLarge`] if the message is longer than allowed.
-    pub fn try_in_place(&self, initial: &M) -> Result<TopicInPlace<'_, M>, SendError> {
+    pub fn try_in_place(&self, initial: &M) -> Result<TopicInPlace<'_, M>, SendError>
+    where
+        M: FixedSize,
+    {
         let written = self
             .lender()
             .place(initial, |bytes| self.inner.topic.warm(bytes))?;
@@ -56,7 +59,10 @@ impl<M: FixedSize> Publisher<M> {
     ///
     /// # Errors
     /// Those of [`SendError`], without `Full`.
-    pub fn in_place<'a, 'm>(&'a self, initial: &'m M) -> OpenTopicInPlace<'a, 'm, M> {
+    pub fn in_place<'a, 'm>(&'a self, initial: &'m M) -> OpenTopicInPlace<'a, 'm, M>
+    where
+        M: FixedSize,
+    {
         OpenTopicInPlace {
             publisher: self,
             initial,

@@ -44,8 +44,8 @@ mod topic;
 #[cfg(not(loom))]
 pub use {
     actor::{
-        Accepts, Address, Ask, AskLoan, Bind, BindAddr, Bound, Forwarded, InPlace, Loan, OnPanic,
-        OpenAddress, OpenInPlace, OpenLoan, Presence, Protocol, SendLoan, Tell, TellAll, Watch,
+        Accepts, Address, Ask, AskInPlace, AskLoan, Bind, BindAddr, Bound, Forwarded, InPlace, Loan, OnPanic,
+        OpenAddress, OpenInPlace, OpenLoan, Presence, Protocol, SendInPlace, SendLoan, Tell, TellAll, Watch,
     },
     bus::Bus,
     config::{Config, Spin},
@@ -54,7 +54,7 @@ pub use {
     stats::Stats,
     topic::{
         DeliverTo, Delivered, Lost, OpenPublisher, OpenSubscriber, OpenTopicInPlace, OpenTopicLoan, Publish,
-        PublishLoan, Publisher, Subscriber, TopicInPlace, TopicLoan, TopicStats, WhenFull,
+        PublishInPlace, PublishLoan, Publisher, Subscriber, TopicInPlace, TopicLoan, TopicStats, WhenFull,
     },
 };
 

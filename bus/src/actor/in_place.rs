@@ -5,17 +5,18 @@ use std::{
     ops::{Deref, DerefMut},
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use super::{
     address::Address,
-    loan::{AskLoan, SendLoan, poll_memory},
+    loan::poll_memory,
     protocol::{Accepts, Protocol},
 };
 use crate::{
-    error::{SendError, Unsent},
-    message::{self, FixedSize, ShmMessage},
-    session::loan::Filled,
+    error::{AskError, SendError, Unsent},
+    message::{self, FixedSize, Received, ShmMessage},
+    session::{self, loan::Written},
 };
 
 impl<P: Protocol> Address<P> {
@@ -109,23 +110,26 @@ impl<'a, M: ShmMessage, P: Protocol> InPlace<'a, M, P> {
     ///
     /// # Errors
     /// Those of [`SendError`], without `Full`; what was written is gone then.
-    pub fn send<At>(self) -> SendLoan<'a, M>
+    pub fn send<At>(self) -> SendInPlace<'a>
     where
         P: Accepts<M, At>,
     {
-        SendLoan::new(&self.address.route, P::INDEX, Filled::in_place(self.written))
+        let written = Written::new(self.written);
+        SendInPlace(session::tell::Tell::new(&self.address.route, P::INDEX, written))
     }
 
     /// Sends the message as soon as there is room, and waits for the reply, both within `Config::ask_deadline` or
-    /// the [deadline](AskLoan::deadline) given.
+    /// the [deadline](AskInPlace::deadline) given.
     ///
     /// # Errors
-    /// Those of [`AskError`](crate::error::AskError).
-    pub fn ask<At>(self) -> AskLoan<'a, M>
+    /// Those of [`AskError`].
+    pub fn ask<At>(self) -> AskInPlace<'a, M>
     where
         P: Accepts<M, At>,
     {
-        AskLoan::new(&self.address.route, P::INDEX, Filled::in_place(self.written))
+        let (route, written) = (&self.address.route, Written::new(self.written));
+        let deadline = route.node.config.ask_deadline;
+        AskInPlace(session::ask::Ask::new(route, P::INDEX, written, deadline))
     }
 }
 
@@ -173,5 +177,39 @@ impl<'a, M: FixedSize, P: Protocol> Future for OpenInPlace<'a, '_, M, P> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let (address, initial) = (self.address, self.initial);
         poll_memory(&address.route, cx, || address.try_in_place(initial))
+    }
+}
+
+/// The future of [`InPlace::send`].
+#[must_use = "futures do nothing unless awaited"]
+#[derive(Debug)]
+pub struct SendInPlace<'a>(session::tell::Tell<'a, Written>);
+
+impl Future for SendInPlace<'_> {
+    type Output = Result<(), SendError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+/// The future of [`InPlace::ask`]. The message is sent at the first poll.
+#[must_use = "futures do nothing unless awaited"]
+#[derive(Debug)]
+pub struct AskInPlace<'a, M: ShmMessage>(session::ask::Ask<'a, Written, M::Reply>);
+
+impl<M: ShmMessage> AskInPlace<'_, M> {
+    /// Waits at most this long for the reply, from the first poll.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.0.set_deadline(deadline);
+        self
+    }
+}
+
+impl<M: ShmMessage> Future for AskInPlace<'_, M> {
+    type Output = Result<Received<M::Reply>, AskError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx)
     }
 }

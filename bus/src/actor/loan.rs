@@ -106,7 +106,7 @@ impl<'a, M: ShmMessage, P: Protocol> Loan<'a, M, P> {
         P: Accepts<M, At>,
     {
         let (route, filled) = self.fill(make);
-        SendLoan::new(route, P::INDEX, filled)
+        SendLoan(session::tell::Tell::new(route, P::INDEX, filled))
     }
 
     /// Sends the message that `make` makes as soon as there is room, and waits for the reply, both within
@@ -119,12 +119,13 @@ impl<'a, M: ShmMessage, P: Protocol> Loan<'a, M, P> {
         P: Accepts<M, At>,
     {
         let (route, filled) = self.fill(make);
-        AskLoan::new(route, P::INDEX, filled)
+        let deadline = route.node.config.ask_deadline;
+        AskLoan(session::ask::Ask::new(route, P::INDEX, filled, deadline))
     }
 
     fn fill(self, make: impl FnOnce(Bulk) -> M) -> (&'a Route, Filled<M>) {
         let value = make(self.lent.bulk());
-        (&self.address.route, Filled::loan(value, self.lent))
+        (&self.address.route, Filled::new(value, self.lent))
     }
 }
 
@@ -203,15 +204,9 @@ pub(super) fn poll_memory<T>(
     }
 }
 
-/// The future of [`Loan::send`] and of [`InPlace::send`](crate::InPlace::send).
+/// The future of [`Loan::send`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct SendLoan<'a, M>(session::tell::Tell<'a, Filled<M>>);
-
-impl<'a, M: ShmMessage> SendLoan<'a, M> {
-    pub(super) fn new(route: &'a Route, message: usize, filled: Filled<M>) -> Self {
-        Self(session::tell::Tell::new(route, message, filled))
-    }
-}
 
 impl<M> fmt::Debug for SendLoan<'_, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -227,16 +222,11 @@ impl<M: ShmMessage> Future for SendLoan<'_, M> {
     }
 }
 
-/// The future of [`Loan::ask`] and of [`InPlace::ask`](crate::InPlace::ask). The message is sent at the first poll.
+/// The future of [`Loan::ask`]. The message is sent at the first poll.
 #[must_use = "futures do nothing unless awaited"]
 pub struct AskLoan<'a, M: ShmMessage>(session::ask::Ask<'a, Filled<M>, M::Reply>);
 
-impl<'a, M: ShmMessage> AskLoan<'a, M> {
-    pub(super) fn new(route: &'a Route, message: usize, filled: Filled<M>) -> Self {
-        let deadline = route.node.config.ask_deadline;
-        Self(session::ask::Ask::new(route, message, filled, deadline))
-    }
-
+impl<M: ShmMessage> AskLoan<'_, M> {
     /// Waits at most this long for the reply, from the first poll.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.0.set_deadline(deadline);

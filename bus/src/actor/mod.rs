@@ -12,7 +12,7 @@ pub(crate) mod watch;
 pub use address::{Address, Ask, OpenAddress, Tell, TellAll};
 pub use bind::{Bind, Bound, OnPanic};
 pub use forward::{BindAddr, Forwarded};
-pub use in_place::{InPlace, OpenInPlace};
+pub use in_place::{AskInPlace, InPlace, OpenInPlace, SendInPlace};
 pub use loan::{AskLoan, Loan, OpenLoan, SendLoan};
 pub use protocol::{Accepts, Protocol};
 pub use watch::{Presence, Watch};

@@ -88,46 +88,45 @@ impl Lender<'_> {
     }
 }
 
-/// A message whose memory was taken before it was sent.
-pub(crate) enum Filled<M> {
-    /// With a payload, on loan.
-    Loan {
-        message: M,
-        /// Taken when it is packed.
-        lent: Option<Lent>,
-    },
-    /// Written where it lies. Taken when it is packed.
-    InPlace(Option<InPlace<M>>),
+/// A message and the loan that holds its payload.
+#[derive(Debug)]
+pub(crate) struct Filled<T> {
+    value: T,
+    /// Taken when it is packed.
+    lent: Option<Lent>,
 }
 
-impl<M: ShmMessage> Filled<M> {
-    pub(crate) fn loan(message: M, lent: Lent) -> Self {
-        Self::Loan {
-            message,
+impl<T: ShmRoot> Filled<T> {
+    pub(crate) fn new(value: T, lent: Lent) -> Self {
+        Self {
+            value,
             lent: Some(lent),
         }
     }
 
-    pub(crate) fn in_place(written: InPlace<M>) -> Self {
-        Self::InPlace(Some(written))
-    }
-
     /// Its archive. Called again if it failed for want of memory.
     pub(crate) fn pack(&mut self, lender: Lender<'_>) -> Result<Parcel, SendError> {
-        match self {
-            Filled::Loan { message, lent } => {
-                let loan = lent.take().expect("packed once");
-                let sealed = lender.seal(loan, message);
-                sealed.map(Sealed::into_parcel).map_err(|(back, error)| {
-                    *lent = Some(back);
-                    error
-                })
-            }
-            Filled::InPlace(written) => {
-                let (buffer, len) = written.take().expect("packed once").into_parts();
-                Ok(Parcel::Buffer(buffer, len))
-            }
-        }
+        let lent = self.lent.take().expect("packed once");
+        let sealed = lender.seal(lent, &self.value);
+        sealed.map(Sealed::into_parcel).map_err(|(lent, why)| {
+            self.lent = Some(lent);
+            why
+        })
+    }
+}
+
+/// What was written in place, as it is sent: its type is no longer needed, and may be large. Taken when it is sent.
+#[derive(Debug)]
+pub(crate) struct Written(Option<Parcel>);
+
+impl Written {
+    pub(crate) fn new<M: ShmMessage>(written: InPlace<M>) -> Self {
+        let (buffer, len) = written.into_parts();
+        Self(Some(Parcel::Buffer(buffer, len)))
+    }
+
+    pub(crate) fn take(&mut self) -> Parcel {
+        self.0.take().expect("packed once")
     }
 }
 

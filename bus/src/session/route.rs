@@ -6,7 +6,7 @@ use tokio::time::timeout_at;
 
 use super::{
     link::{Link, NoSend, Parcel},
-    loan::{Filled, Lender, Lent, Source, send_in_place},
+    loan::{Filled, Lender, Lent, Source, Written, send_in_place},
     mailbox::Kind,
     node::Node,
     opening::OpenError,
@@ -178,9 +178,15 @@ impl<T: ShmRoot> Content for &T {
     }
 }
 
-impl<M: ShmMessage> Content for Filled<M> {
+impl<T: ShmRoot> Content for Filled<T> {
     fn pack(&mut self, route: &Route) -> Result<Parcel, SendError> {
         Filled::pack(self, route.lender())
+    }
+}
+
+impl Content for Written {
+    fn pack(&mut self, _: &Route) -> Result<Parcel, SendError> {
+        Ok(self.take())
     }
 }
 

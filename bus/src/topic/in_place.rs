@@ -7,14 +7,17 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{loan::PublishLoan, publisher::Publisher};
+use super::publisher::Publisher;
 use crate::{
     error::{SendError, Unsent},
     message::{FixedSize, InPlace, ShmMessage},
-    session::loan::{Filled, send_in_place},
+    session::{
+        link::Parcel,
+        loan::{Written, send_in_place},
+    },
 };
 
-impl<M: FixedSize> Publisher<M> {
+impl<M: ShmMessage> Publisher<M> {
     /// A message of a [fixed size](FixedSize) in the buffer that all subscribers then read, to be written there. Never
     /// waits. What is said of [`InPlace`](crate::InPlace) holds here too.
     ///
@@ -39,7 +42,10 @@ impl<M: FixedSize> Publisher<M> {
     ///
     /// # Errors
     /// [`SendError::Full`] if the pool is at its limit; [`SendError::TooLarge`] if the message is longer than allowed.
-    pub fn try_in_place(&self, initial: &M) -> Result<TopicInPlace<'_, M>, SendError> {
+    pub fn try_in_place(&self, initial: &M) -> Result<TopicInPlace<'_, M>, SendError>
+    where
+        M: FixedSize,
+    {
         let written = self
             .lender()
             .place(initial, |bytes| self.inner.topic.warm(bytes))?;
@@ -53,7 +59,10 @@ impl<M: FixedSize> Publisher<M> {
     ///
     /// # Errors
     /// Those of [`SendError`], without `Full`.
-    pub fn in_place<'a, 'm>(&'a self, initial: &'m M) -> OpenTopicInPlace<'a, 'm, M> {
+    pub fn in_place<'a, 'm>(&'a self, initial: &'m M) -> OpenTopicInPlace<'a, 'm, M>
+    where
+        M: FixedSize,
+    {
         OpenTopicInPlace {
             publisher: self,
             initial,
@@ -95,8 +104,12 @@ impl<'a, M: ShmMessage> TopicInPlace<'a, M> {
     ///
     /// # Errors
     /// Those of [`SendError`], without `Full`; what was written is gone then.
-    pub fn send(self) -> PublishLoan<'a, M> {
-        PublishLoan::new(self.publisher, Filled::in_place(self.written))
+    pub fn send(self) -> PublishInPlace<'a, M> {
+        PublishInPlace {
+            publisher: self.publisher,
+            written: Written::new(self.written),
+            parcel: None,
+        }
     }
 }
 
@@ -144,5 +157,27 @@ impl<'a, M: FixedSize> Future for OpenTopicInPlace<'a, '_, M> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let (publisher, initial) = (self.publisher, self.initial);
         publisher.poll_memory(cx, || publisher.try_in_place(initial))
+    }
+}
+
+/// The future of [`TopicInPlace::send`].
+#[must_use = "futures do nothing unless awaited"]
+#[derive(Debug)]
+pub struct PublishInPlace<'a, M> {
+    publisher: &'a Publisher<M>,
+    written: Written,
+    parcel: Option<Parcel>,
+}
+
+impl<M: ShmMessage> Future for PublishInPlace<'_, M> {
+    type Output = Result<(), SendError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self {
+            publisher,
+            written,
+            parcel,
+        } = self.get_mut();
+        publisher.poll_attempt(cx, parcel, || Ok(written.take()))
     }
 }

@@ -150,7 +150,11 @@ impl<'a, M: ShmMessage> TopicLoan<'a, M> {
     /// Those of [`SendError`], without `Full`; the payload is gone then.
     pub fn send(self, make: impl FnOnce(Bulk) -> M) -> PublishLoan<'a, M> {
         let message = make(self.lent.bulk());
-        PublishLoan::new(self.publisher, Filled::loan(message, self.lent))
+        PublishLoan {
+            publisher: self.publisher,
+            filled: Filled::new(message, self.lent),
+            parcel: None,
+        }
     }
 }
 
@@ -202,22 +206,12 @@ impl<'a, M: ShmMessage> Future for OpenTopicLoan<'a, M> {
     }
 }
 
-/// The future of [`TopicLoan::send`] and of [`TopicInPlace::send`](crate::TopicInPlace::send).
+/// The future of [`TopicLoan::send`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct PublishLoan<'a, M> {
     publisher: &'a Publisher<M>,
     filled: Filled<M>,
     parcel: Option<Parcel>,
-}
-
-impl<'a, M> PublishLoan<'a, M> {
-    pub(super) fn new(publisher: &'a Publisher<M>, filled: Filled<M>) -> Self {
-        Self {
-            publisher,
-            filled,
-            parcel: None,
-        }
-    }
 }
 
 /// Nothing in it is pinned.

@@ -7,7 +7,7 @@ mod publisher;
 mod subscriber;
 
 pub use deliver::{DeliverTo, Delivered};
-pub use in_place::{OpenTopicInPlace, TopicInPlace};
+pub use in_place::{OpenTopicInPlace, PublishInPlace, TopicInPlace};
 pub use loan::{OpenTopicLoan, PublishLoan, TopicLoan};
 pub use publisher::{OpenPublisher, Publish, Publisher, TopicStats};
 pub use subscriber::{Lost, OpenSubscriber, Subscriber, WhenFull};

@@ -24,6 +24,7 @@ use crate::{
         checked::Violation,
         descriptor::{BufferRef, Descriptor, Inline},
         doorbell::{Parker, Ringer},
+        faults::fault,
         inbound::Inbound,
         layout::LOSSES,
         pool::{Buffer, Held, Pool},
@@ -617,7 +618,9 @@ impl Link {
     }
 
     fn ring(&self) {
+        fault!(Published);
         if self.ringer.due() {
+            fault!(Ringing);
             self.bell.ring();
         }
     }

@@ -8,6 +8,7 @@ use crate::{
     message::{ArchiveError, ShmRoot, archive_into},
     shm::{
         descriptor::{Descriptor, Inline},
+        faults::fault,
         layout::INLINE_BYTES,
         pool::{Buffer, Pool, PoolError},
     },
@@ -63,11 +64,13 @@ thread_local! {
 
 /// A buffer of at least `bytes`.
 pub(crate) fn buffer(pool: &Arc<Pool>, bytes: usize) -> Result<Buffer, Packing> {
-    pool.take(bytes).map_err(|error| match error {
+    let taken = pool.take(bytes).map_err(|error| match error {
         PoolError::Full => Packing::Full,
         PoolError::TooLarge { left } => Packing::Beyond { bytes, left },
         PoolError::Kernel(error) => Packing::Kernel(error),
-    })
+    });
+    fault!(Taken);
+    taken
 }
 
 /// Tries once more, with what any peer has released, if there was no memory. `state` comes back from a failure.

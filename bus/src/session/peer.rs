@@ -27,6 +27,7 @@ use crate::{
     shm::{
         cells::Cells,
         checked::Violation,
+        faults::fault,
         memory::PeerMemory,
         pool::{DEDICATED, MAX_SEGMENTS, Pool},
         segment::Mapping,
@@ -197,6 +198,7 @@ impl Session {
         {
             return Ok(());
         }
+        fault!(Growing);
         // Not by way of the outbox: the socket must have it before the descriptor is seen.
         let sent = if outbox.is_empty() {
             self.socket.try_send(&bytes, &[segment.fd()])
@@ -208,6 +210,7 @@ impl Session {
                 if let Some((word, mask)) = bit {
                     self.announced[word].fetch_or(mask, Ordering::Relaxed);
                 }
+                fault!(Announced);
                 Ok(())
             }
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(NoSend::Lost),

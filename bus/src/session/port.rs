@@ -36,6 +36,7 @@ use crate::{
         checked::Violation,
         descriptor::{Descriptor, Head, SlotKind},
         doorbell::Parker,
+        faults::fault,
         ring::Consumer,
         segment::{Segment, create_bell},
         sync::lock,
@@ -297,7 +298,11 @@ impl Port {
             }
         }
         state.parker.park();
-        self.drain(state) == 0
+        let idle = self.drain(state) == 0;
+        if idle {
+            fault!(Parked);
+        }
+        idle
     }
 
     /// Somebody has begun to look: producers need not ring.

@@ -66,7 +66,11 @@ impl<'a, 'm, T: ShmRoot, I: Iterator<Item = &'m T>> TellAll<'a, 'm, T, I> {
                     Ok(packed) => parcel = Some(packed),
                     Err(SendError::Full { bound, .. }) => {
                         self.next = Some(message);
-                        return if self.packed.is_empty() { Err(bound) } else { Ok(()) };
+                        return if self.packed.is_empty() {
+                            Err(bound)
+                        } else {
+                            Ok(())
+                        };
                     }
                     Err(error) => {
                         self.failed = Some(error);

@@ -7,6 +7,7 @@ use super::{
     checked::{self, Violation},
     descriptor::{BufferRef, Descriptor},
     doorbell::Ringer,
+    faults::fault,
     layout::LINE,
     lease::{Lease, SharedBytes},
     memory::PeerMemory,
@@ -39,7 +40,9 @@ struct Releases {
 impl Releases {
     fn push(&mut self, what: Return, messages: u64) {
         self.released += messages;
+        fault!(Returning);
         self.writer.push(what);
+        fault!(Returned);
     }
 }
 
@@ -144,9 +147,7 @@ pub(crate) struct ReleaseBatch(());
 impl ReleaseBatch {
     /// Begins a batch; inside another one it does nothing.
     pub(crate) fn begin() -> Option<Self> {
-        PENDING.with_borrow_mut(|pending| {
-            (!std::mem::replace(&mut pending.batch, true)).then_some(Self(()))
-        })
+        PENDING.with_borrow_mut(|pending| (!std::mem::replace(&mut pending.batch, true)).then_some(Self(())))
     }
 }
 
@@ -219,7 +220,10 @@ impl Inbound {
     /// Asks for the first lines of a message's buffer, which will be read soon.
     #[inline]
     pub(crate) fn prefetch(&self, descriptor: &Descriptor) -> Result<(), Violation> {
-        let Some(buffer) = descriptor.buffer().filter(|buffer| buffer.segment & DEDICATED == 0) else {
+        let Some(buffer) = descriptor
+            .buffer()
+            .filter(|buffer| buffer.segment & DEDICATED == 0)
+        else {
             return Ok(());
         };
         let Some(segment) = self.memory.pooled(buffer.segment)? else {
@@ -244,6 +248,7 @@ impl Inbound {
             Some(buffer) => self.place(buffer).map(Some),
             None => descriptor.inline().map(|_| None),
         };
+        fault!(Delivered);
         match found {
             Ok(Some(bytes)) => Ok(Lease::shared(bytes, self, reply)),
             Ok(None) => Ok(Lease::inline(descriptor, (!reply).then_some(self))),
@@ -272,6 +277,7 @@ impl Inbound {
 
     /// Gives a message of a group back unhandled; its publisher is woken to give it to somebody else.
     pub(crate) fn refuse(self: &Arc<Self>, descriptor: &Descriptor) {
+        fault!(Refusing);
         match descriptor.buffer() {
             Some(buffer) if buffer.segment & DEDICATED == 0 => {
                 self.give_back(Return::Nack(buffer.token), 0);
@@ -323,7 +329,9 @@ impl Inbound {
         let pending = bytes < TELL_FROM
             && PENDING.try_with(|pending| {
                 // In use: what is being told releases nothing, but this costs no more than to be sure.
-                pending.try_borrow_mut().is_ok_and(|mut pending| pending.add(self, what))
+                pending
+                    .try_borrow_mut()
+                    .is_ok_and(|mut pending| pending.add(self, what))
             }) == Ok(true);
         if !pending {
             lock(&self.releases).push(what, 1);
@@ -334,6 +342,7 @@ impl Inbound {
     /// Wakes the peer's senders if they sleep for want of room. After anything was given back.
     pub(crate) fn kick(&self) {
         if self.waiting.due() {
+            fault!(Waking);
             self.bell.ring();
         }
     }

@@ -198,7 +198,11 @@ impl LinkParts {
     pub(crate) fn import(fd: &OwnedFd, bytes: u64, ring_slots: u32, returns: u32) -> io::Result<Self> {
         let fits = |n: u32| n.is_power_of_two() && n <= 1 << 24;
         let least = ring_slots as usize >= LEAST_SLOTS;
-        if !least || !fits(ring_slots) || !fits(returns) || bytes != layout::link_bytes(ring_slots, returns) as u64 {
+        if !least
+            || !fits(ring_slots)
+            || !fits(returns)
+            || bytes != layout::link_bytes(ring_slots, returns) as u64
+        {
             return Err(refused("its rings' sizes"));
         }
         let mapping = Mapping::import(fd, bytes)?;

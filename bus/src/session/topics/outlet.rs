@@ -6,6 +6,7 @@ use crate::{
     session::link::{Link, NoSend, SentBuffer, Unhandled},
     shm::{
         descriptor::Descriptor,
+        faults::fault,
         pool::{Held, Pool},
     },
 };
@@ -200,6 +201,7 @@ impl Outlet {
     pub(crate) fn flush(&mut self, waker: &Waker, flow: &mut Flow) -> Offered {
         let mut registered = false;
         while let Some(message) = self.backlog.front() {
+            fault!(History);
             match message.send(&self.link, self.mailbox, self.route) {
                 Ok(()) => {
                     flow.delivered += 1;
@@ -326,6 +328,9 @@ impl Group {
         self.leaving.retain(|member| member.link.holds(member.route));
         let mut registered = false;
         while let Some(message) = self.backlog.pop_front() {
+            if message.descriptor.is_redelivered() {
+                fault!(HandOver);
+            }
             if self.give(&message, flow) {
                 continue;
             }

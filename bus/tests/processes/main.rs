@@ -14,6 +14,7 @@ mod discovery;
 mod hostile;
 mod inside;
 mod leaving;
+mod life;
 mod limits;
 mod loans;
 mod responses;
@@ -26,6 +27,7 @@ roles![
     death::teller,
     discovery::one_of_many,
     discovery::other_types,
+    life::leaver,
     limits::narrow,
     loans::sink,
     loans::watcher,

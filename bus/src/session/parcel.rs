@@ -64,13 +64,13 @@ thread_local! {
 
 /// A buffer of at least `bytes`.
 pub(crate) fn buffer(pool: &Arc<Pool>, bytes: usize) -> Result<Buffer, Packing> {
-    let taken = pool.take(bytes).map_err(|error| match error {
+    let taken = pool.take(bytes);
+    fault!(Taken);
+    taken.map_err(|error| match error {
         PoolError::Full => Packing::Full,
         PoolError::TooLarge { left } => Packing::Beyond { bytes, left },
         PoolError::Kernel(error) => Packing::Kernel(error),
-    });
-    fault!(Taken);
-    taken
+    })
 }
 
 /// Tries once more, with what any peer has released, if there was no memory. `state` comes back from a failure.

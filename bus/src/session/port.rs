@@ -298,11 +298,9 @@ impl Port {
             }
         }
         state.parker.park();
-        let idle = self.drain(state) == 0;
-        if idle {
-            fault!(Parked);
-        }
-        idle
+        let found = self.drain(state);
+        fault!(Parked);
+        found == 0
     }
 
     /// Somebody has begun to look: producers need not ring.

@@ -67,7 +67,7 @@ mod armed {
         Returned = "returned",
         /// The word of senders that wait for room was seen; their eventfd was not written.
         Waking = "waking",
-        /// The port's word says that it sleeps, and it has found nothing since.
+        /// The port's word says that it sleeps, and it has looked once more.
         Parked = "parked",
         /// The dialler is connected and has said nothing.
         DialHello = "dial: hello",

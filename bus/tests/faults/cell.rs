@@ -111,7 +111,10 @@ pub const REASONS: [(char, &str); 9] = [
     ),
     ('g', "has no group to share messages among"),
     ('h', "gives nothing back unhandled: it is in no group"),
-    ('i', "its publisher waits only while all members are full, which is not certain here"),
+    (
+        'i',
+        "its publisher waits only while all members are full, which is not certain here",
+    ),
 ];
 
 /// `None`: the cell is tried.

@@ -15,6 +15,13 @@ extern crate self as shmbus;
 
 pub(crate) mod shm;
 
+/// For the tests in `tests/faults` only.
+#[cfg(all(shmbus_faults, not(loom)))]
+#[doc(hidden)]
+pub mod faults {
+    pub use crate::shm::faults::{Action, Point, arm};
+}
+
 #[cfg(not(loom))]
 #[doc = include_str!("../ARCHITECTURE.md")]
 pub mod architecture {}

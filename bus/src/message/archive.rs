@@ -20,6 +20,7 @@ use super::{
     scratch::Scratch,
     traits::{MAX_ALIGN, ShmRoot},
 };
+use crate::shm::faults::fault;
 
 /// The serializer that messages are written with, as rkyv wants it.
 pub type Sink<'a> = Strategy<Archiver<'a>, rancor::Error>;
@@ -72,6 +73,7 @@ fn archive<T: ShmRoot>(value: &T, dst: &mut [u8], payload: Option<Mark>) -> Resu
     let sink: &mut Sink<'_> = Strategy::wrap(&mut archiver);
     let failed = |error: rancor::Error| ArchiveError::Failed(error.to_string());
     let resolver = value.serialize(sink).map_err(failed)?;
+    fault!(Archiving);
     sink.align_for::<T::Archived>().map_err(failed)?;
     archiver.root(value, resolver).map_err(failed)?;
 

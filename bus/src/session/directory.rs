@@ -56,6 +56,8 @@ pub(crate) struct Claim {
     path: PathBuf,
     /// Device and inode of the socket that we bound: the path may name somebody else's by the time we leave.
     bound: (u64, u64),
+    /// Of the process that bound it: a forked child leaves it alone.
+    pid: u32,
     /// Kept open until our path is removed: while it listens, nobody takes the name over, so
     /// looking at the path and removing it cannot be interleaved with a new owner.
     listening: OwnedFd,
@@ -99,6 +101,7 @@ impl Claim {
             fs::symlink_metadata(&path).map_err(failed(&folder, "look at the socket just bound in it"))?;
         let claim = Self {
             bound: (bound.dev(), bound.ino()),
+            pid: std::process::id(),
             folder,
             path,
             listening,
@@ -157,8 +160,8 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == self.bound);
-        if ours {
+        let ours = || fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == self.bound);
+        if self.pid == std::process::id() && ours() {
             // A socket that stays behind is swept by whoever joins next.
             let _ = fs::remove_file(&self.path);
         }

@@ -22,6 +22,7 @@ use super::{
     hello::{ABI, Code, FEATURES, Hello, HelloError, PROTOCOL, REQUIRED, Role, Verdict},
     socket::{Credentials, Socket},
 };
+use crate::shm::faults::fault;
 
 /// What this node says of itself, and holds others against.
 #[derive(Debug, Clone)]
@@ -211,13 +212,16 @@ pub(crate) async fn dial(socket: &Socket, me: &Me, within: Duration) -> Result<P
         if let Err(error) = same_user(me, them) {
             return refuse(socket, error);
         }
+        fault!(DialHello);
         say(socket, &me.hello(Role::Dial).encode())?;
         hear(socket, &mut buf).await?.ok_or(HandshakeError::HungUp)?;
         let peer = match me.check(&buf, Role::Accept, them) {
             Ok(peer) => peer,
             Err(error) => return refuse(socket, error),
         };
+        fault!(DialVerdict);
         say(socket, &Verdict::Welcome.encode())?;
+        fault!(DialEnd);
         verdict(socket, &mut buf).await?;
         Ok(peer)
     })
@@ -250,6 +254,7 @@ pub(crate) async fn accept(
         if checked.as_ref().is_err_and(|error| error.verdict().is_none()) {
             return checked.map(Some);
         }
+        fault!(AcceptHello);
         // Even to a peer that does not fit: it should see our version for itself.
         say(socket, &me.hello(Role::Accept).encode())?;
         let peer = match checked {
@@ -257,7 +262,9 @@ pub(crate) async fn accept(
             Err(error) => return refuse(socket, error),
         };
         let decision = decide(&peer);
+        fault!(AcceptVerdict);
         say(socket, &decision.encode())?;
+        fault!(AcceptEnd);
         if let Verdict::Refused(code, text) = decision {
             return Err(HandshakeError::Declined { code, text });
         }

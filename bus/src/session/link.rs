@@ -24,6 +24,7 @@ use crate::{
         checked::Violation,
         descriptor::{BufferRef, Descriptor, Inline},
         doorbell::{Parker, Ringer},
+        faults::fault,
         inbound::Inbound,
         layout::LOSSES,
         pool::{Buffer, Held, Pool},
@@ -419,6 +420,7 @@ impl Link {
     /// it sent.
     pub(crate) fn ring_published(&self) {
         if self.ringer.is_due() {
+            fault!(Ringing);
             self.bell.ring();
         }
     }
@@ -619,7 +621,9 @@ impl Link {
     }
 
     fn ring(&self) {
+        fault!(Published);
         if self.ringer.due() {
+            fault!(Ringing);
             self.bell.ring();
         }
     }

@@ -70,6 +70,8 @@ type Meeting = HashSet<String>;
 pub(crate) struct Node {
     pub(crate) config: Config,
     me: Me,
+    /// Of the process that joined; see [`Node::close`].
+    pub(super) pid: u32,
     pub(crate) pool: Arc<Pool>,
     pub(crate) counters: Arc<Counters>,
     ports: Mutex<Ports>,
@@ -114,6 +116,7 @@ impl Node {
 
         let node = Arc::new(Self {
             me: Me::new(&config.bus, &config.node),
+            pid: std::process::id(),
             pool: Pool::new(config.segment_bytes, config.pool_bytes),
             counters: Arc::default(),
             ports: Mutex::default(),
@@ -509,7 +512,8 @@ impl Node {
 
     /// What leaving does at once.
     pub(crate) fn close(&self) {
-        if self.closed.swap(true, Ordering::Relaxed) {
+        // In a forked child nothing here is its own to end.
+        if self.pid != std::process::id() || self.closed.swap(true, Ordering::Relaxed) {
             return;
         }
         let own = lock(&self.registry).take_own();

@@ -21,6 +21,7 @@ use crate::{
         bell::Bell,
         cells::Cells,
         doorbell::{Parker, Ringer},
+        faults::fault,
         inbound::Inbound,
         returns::{ReturnReader, ReturnWriter},
         ring::{Consumer, Producer},
@@ -194,6 +195,7 @@ impl Session {
         };
         let descriptors = (half.segment.clone(), port.segment().clone());
         self.join_halves(half, offer, &port, false);
+        fault!(LinkAnswer);
         self.send(
             &frame,
             &[descriptors.0.fd(), descriptors.1.fd(), port.bell().as_fd()],
@@ -242,6 +244,7 @@ impl Session {
             returns: node.config.returns,
             bytes: half.segment.bytes() as u64,
         };
+        fault!(LinkOffer);
         self.send_half(&frame, &half, port);
         // Given up half-way, the peer's end is told that nobody uses it.
         let mut abandoned = Abandoned {

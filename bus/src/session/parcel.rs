@@ -8,6 +8,7 @@ use crate::{
     message::{ArchiveError, ShmRoot, archive_into},
     shm::{
         descriptor::{Descriptor, Inline},
+        faults::fault,
         layout::INLINE_BYTES,
         pool::{Buffer, Pool, PoolError},
     },
@@ -63,7 +64,9 @@ thread_local! {
 
 /// A buffer of at least `bytes`.
 pub(crate) fn buffer(pool: &Arc<Pool>, bytes: usize) -> Result<Buffer, Packing> {
-    pool.take(bytes).map_err(|error| match error {
+    let taken = pool.take(bytes);
+    fault!(Taken);
+    taken.map_err(|error| match error {
         PoolError::Full => Packing::Full,
         PoolError::TooLarge { left } => Packing::Beyond { bytes, left },
         PoolError::Kernel(error) => Packing::Kernel(error),

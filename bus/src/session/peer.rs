@@ -27,6 +27,7 @@ use crate::{
     shm::{
         cells::Cells,
         checked::Violation,
+        faults::fault,
         memory::PeerMemory,
         pool::{DEDICATED, MAX_SEGMENTS, Pool},
         segment::Mapping,
@@ -66,11 +67,30 @@ pub(crate) struct Links {
     pub(crate) ended: bool,
 }
 
+/// Ends a session with its task, also when a runtime is shut down under it.
+struct Ending<'a>(&'a Arc<Session>);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        if self.0.pid != std::process::id() {
+            // A forked child drops its copy of a runtime: the session is its parent's.
+            return;
+        }
+        // No reason yet: the task was dropped.
+        self.0.close("this node's runtime was shut down");
+        // Not left to the descriptor's close: addresses that outlive the session keep it open, and the peer
+        // would take us for alive.
+        self.0.socket.shutdown();
+        self.0.end();
+    }
+}
+
 /// One peer.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) peer: Peer,
     pub(crate) node: Weak<Node>,
+    pid: u32,
     /// Whether the peer is this very node.
     pub(crate) is_self: bool,
     pub(crate) pool: Arc<Pool>,
@@ -98,6 +118,7 @@ impl Session {
         Arc::new(Self {
             peer,
             node: Arc::downgrade(node),
+            pid: node.pid,
             is_self,
             pool: node.pool.clone(),
             message_limit: node.config.message_bytes,
@@ -136,6 +157,11 @@ impl Session {
 
     /// Sends a control frame, in order, now or as soon as the socket has room.
     pub(crate) fn send(&self, frame: &Frame, fds: &[BorrowedFd<'_>]) {
+        // What a forked child drops is not for it to announce: the socket is its parent's. One system call, of which
+        // control frames make several.
+        if self.pid != std::process::id() {
+            return;
+        }
         let bytes = match frame.encode() {
             Ok(bytes) => bytes,
             Err(error) => return self.close(format!("a frame of ours cannot be sent: {error}")),
@@ -197,6 +223,7 @@ impl Session {
         {
             return Ok(());
         }
+        fault!(Growing);
         // Not by way of the outbox: the socket must have it before the descriptor is seen.
         let sent = if outbox.is_empty() {
             self.socket.try_send(&bytes, &[segment.fd()])
@@ -208,6 +235,7 @@ impl Session {
                 if let Some((word, mask)) = bit {
                     self.announced[word].fetch_or(mask, Ordering::Relaxed);
                 }
+                fault!(Announced);
                 Ok(())
             }
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(NoSend::Lost),
@@ -299,6 +327,7 @@ impl Session {
 
     /// Runs the session to its end. `closing` ends it with the node.
     pub(crate) async fn run(self: Arc<Self>, mut closing: watch::Receiver<bool>) {
+        let ending = Ending(&self);
         let mut buf = Vec::new();
         let mut hung_up = false;
         while self.reason.get().is_none() {
@@ -329,10 +358,7 @@ impl Session {
                 let _ = self.socket.try_send(&bytes, &[]);
             }
         }
-        // Not left to the descriptor's close: addresses that outlive the session keep it open, and the peer
-        // would take us for alive.
-        self.socket.shutdown();
-        self.end();
+        drop(ending);
     }
 
     fn receive(self: &Arc<Self>, bytes: &[u8], fds: Vec<OwnedFd>) {

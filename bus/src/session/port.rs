@@ -36,6 +36,7 @@ use crate::{
         checked::Violation,
         descriptor::{Descriptor, Head, SlotKind},
         doorbell::Parker,
+        faults::fault,
         ring::Consumer,
         segment::{Segment, create_bell},
         sync::lock,
@@ -298,7 +299,9 @@ impl Port {
             }
         }
         state.parker.park();
-        self.drain(state) == 0
+        let found = self.drain(state);
+        fault!(Parked);
+        found == 0
     }
 
     /// Somebody has begun to look: producers need not ring.

@@ -7,6 +7,7 @@ use super::{
     checked::{self, Violation},
     descriptor::{BufferRef, Descriptor},
     doorbell::Ringer,
+    faults::fault,
     layout::LINE,
     lease::{Lease, SharedBytes},
     memory::PeerMemory,
@@ -39,7 +40,9 @@ struct Releases {
 impl Releases {
     fn push(&mut self, what: Return, messages: u64) {
         self.released += messages;
+        fault!(Returning);
         self.writer.push(what);
+        fault!(Returned);
     }
 }
 
@@ -245,6 +248,7 @@ impl Inbound {
             Some(buffer) => self.place(buffer).map(Some),
             None => descriptor.inline().map(|_| None),
         };
+        fault!(Delivered);
         match found {
             Ok(Some(bytes)) => Ok(Lease::shared(bytes, self, reply)),
             Ok(None) => Ok(Lease::inline(descriptor, (!reply).then_some(self))),
@@ -273,6 +277,7 @@ impl Inbound {
 
     /// Gives a message of a group back unhandled; its publisher is woken to give it to somebody else.
     pub(crate) fn refuse(self: &Arc<Self>, descriptor: &Descriptor) {
+        fault!(Refusing);
         match descriptor.buffer() {
             Some(buffer) if buffer.segment & DEDICATED == 0 => {
                 self.give_back(Return::Nack(buffer.token), 0);
@@ -337,6 +342,7 @@ impl Inbound {
     /// Wakes the peer's senders if they sleep for want of room. After anything was given back.
     pub(crate) fn kick(&self) {
         if self.waiting.due() {
+            fault!(Waking);
             self.bell.ring();
         }
     }

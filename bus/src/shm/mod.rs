@@ -10,6 +10,7 @@ pub(crate) mod cells;
 pub(crate) mod checked;
 pub(crate) mod descriptor;
 pub(crate) mod doorbell;
+pub(crate) mod faults;
 #[cfg(not(loom))]
 pub(crate) mod inbound;
 pub(crate) mod layout;

@@ -9,6 +9,7 @@ use super::{
     cells::Cells,
     checked::{self, Published, Violation},
     descriptor::{Descriptor, Head},
+    faults::fault,
     layout::{SLOT_BYTES, Slot},
     prefetch,
     sync::{AtomicU64, Ordering},
@@ -96,6 +97,7 @@ impl Producer {
             // Relaxed: as above.
             to.store(descriptor.word(at), Ordering::Relaxed);
         }
+        fault!(Claimed);
         // Release: the words above, the second slot, and the buffer they name, come before the sequence.
         slot.words[0].store(descriptor.head.0[0] | self.sequence(first), Ordering::Release);
         self.tail += taken;

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use memmap2::{Mmap, MmapOptions, MmapRaw};
+use memmap2::{Advice, Mmap, MmapOptions, MmapRaw};
 use nix::{
     fcntl::{FcntlArg, SealFlag, fcntl},
     sys::memfd::{MFdFlags, memfd_create},
@@ -56,6 +56,10 @@ impl Segment {
             .len(bytes)
             .map_raw(&fd)
             .map_err(|e| fail("map a memory segment", e))?;
+        // A forked child has the parent's books, but not its place in them: what it wrote here would be taken for the
+        // parent's. So it gets no such memory, and a use of it there ends the child and nobody else.
+        map.advise(Advice::DontFork)
+            .map_err(|e| fail("keep a memory segment from forked children", e))?;
         // Sealed only now: FUTURE_WRITE refuses every writable mapping but those there already are.
         fcntl(&fd, FcntlArg::F_ADD_SEALS(seals())).map_err(|e| fail("seal a memory segment", e.into()))?;
         Ok(Arc::new(Self { map, fd }))
@@ -277,6 +281,37 @@ mod tests {
             "fd {}",
             segment.fd.as_raw_fd()
         );
+    }
+
+    #[test]
+    fn a_forked_child_cannot_write_what_is_its_parents() {
+        use nix::{
+            sys::{
+                signal::Signal,
+                wait::{WaitStatus, waitpid},
+            },
+            unistd::{ForkResult, fork},
+        };
+        let (segment, word) = create_bell().unwrap();
+        word[0].store(7, Ordering::Relaxed);
+        // SAFETY: the child makes one store and no call but `_exit`, all of which is allowed after a fork of a
+        // process of several threads.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => {
+                word[0].store(8, Ordering::Relaxed);
+                // SAFETY: it never returns.
+                unsafe { nix::libc::_exit(0) }
+            }
+            ForkResult::Parent { child } => {
+                let end = waitpid(child, None).unwrap();
+                assert!(
+                    matches!(end, WaitStatus::Signaled(_, Signal::SIGSEGV, _)),
+                    "{end:?}"
+                );
+                assert_eq!(word[0].load(Ordering::Relaxed), 7);
+            }
+        }
+        drop(segment);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod hostile;
 mod in_place;
 mod inside;
 mod leaving;
+mod life;
 mod limits;
 mod loans;
 mod responses;
@@ -30,6 +31,7 @@ roles![
     discovery::other_types,
     in_place::reader,
     in_place::viewer,
+    life::leaver,
     limits::narrow,
     loans::sink,
     loans::watcher,

@@ -85,6 +85,14 @@ impl Stage {
         }
     }
 
+    /// What says lines from elsewhere in this process, each in one piece.
+    pub fn speaker(&self) -> impl Fn(&str) + 'static {
+        let stream = self.line.stream.try_clone().expect("a second descriptor");
+        move |text| {
+            let _ = (&stream).write_all(format!("{text}\n").as_bytes());
+        }
+    }
+
     /// Like [`hear`](Self::hear), and lets nothing else run on this thread meanwhile.
     pub fn hear_blocking(&mut self) -> String {
         futures_util::FutureExt::now_or_never(self.line.next())
@@ -250,6 +258,11 @@ impl Child {
         }
     }
 
+    /// The role's next line; `None` if it has ended.
+    pub async fn hear_or_end(&mut self) -> Option<String> {
+        self.line.next().await
+    }
+
     /// Waits for exactly this line.
     pub async fn expect(&mut self, line: &str) {
         let heard = self.hear().await;
@@ -290,6 +303,12 @@ impl Child {
         let _ = self.process.wait();
     }
 
+    /// The signal that has ended it, once it has ended.
+    pub fn ended_by(&mut self) -> Option<i32> {
+        use std::os::unix::process::ExitStatusExt;
+        self.process.wait().expect("its end").signal()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.process.id() as i32), signal).expect("a signal to a child");
     }
@@ -297,13 +316,13 @@ impl Child {
     /// SIGSTOP, and waits until it has stopped.
     pub async fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
-        let stat = format!("/proc/{}/stat", self.pid());
-        let stopped = || {
-            let stat = std::fs::read_to_string(&stat).unwrap_or_default();
-            stat.rsplit_once(") ")
-                .is_some_and(|(_, rest)| rest.starts_with('T'))
-        };
-        eventually("the process stops", stopped).await;
+        eventually("the process stops", || self.is_stopped()).await;
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('T'))
     }
 
     pub fn thaw(&self) {

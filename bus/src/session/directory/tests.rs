@@ -354,6 +354,16 @@ fn names_are_checked_first() {
 }
 
 #[test]
+fn a_forked_childs_drop_removes_nothing() {
+    let dir = dir();
+    let mut claim = take(&dir, "node").unwrap();
+    let path = claim.path().to_owned();
+    claim.pid += 1;
+    drop(claim);
+    assert!(path.exists());
+}
+
+#[test]
 fn drop_removes_only_its_own_socket() {
     let dir = dir();
     let claim = take(&dir, "shop").unwrap();

@@ -7,6 +7,7 @@ use crate::{
     shm::{
         descriptor::Descriptor,
         doorbell::published,
+        faults::fault,
         pool::{Held, Pool},
     },
 };
@@ -231,6 +232,7 @@ impl Outlet {
     pub(crate) fn flush(&mut self, waker: &Waker, flow: &mut Flow) -> Offered {
         let mut registered = false;
         while let Some(message) = self.backlog.front_mut() {
+            fault!(History);
             match message.send(&self.link, self.mailbox, self.route) {
                 Ok(()) => {
                     flow.delivered += 1;
@@ -357,6 +359,9 @@ impl Group {
         self.leaving.retain(|member| member.link.holds(member.route));
         let mut registered = false;
         while let Some(mut message) = self.backlog.pop_front() {
+            if message.descriptor.is_redelivered() {
+                fault!(HandOver);
+            }
             if self.give(&mut message, flow) {
                 continue;
             }

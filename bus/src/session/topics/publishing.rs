@@ -21,6 +21,7 @@ use crate::{
     shm::{
         descriptor::{Descriptor, SlotKind},
         doorbell,
+        faults::fault,
         pool::Pool,
         sync::lock,
     },
@@ -196,6 +197,7 @@ impl Topic {
             outlet.offer(&mut message, &mut references, &waker, &mut counts.flow) == Offered::Done
         });
         message.release(references);
+        fault!(Published);
         doorbell::published();
         for outlet in outlets.iter() {
             outlet.link.ring_published();

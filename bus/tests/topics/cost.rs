@@ -11,7 +11,14 @@ use crate::{
     support::{Child, Place, system},
 };
 
-const BURST: u32 = 256;
+/// Messages per burst, and bursts: fewer where each takes long.
+fn load(bytes: usize, stopped: bool) -> (u32, u32) {
+    match (bytes < 64 << 10, stopped) {
+        (true, true) => (256, 60),
+        (true, false) => (256, 300),
+        (false, _) => (16, 40),
+    }
+}
 
 /// Nanoseconds per message: of the fastest burst, which nobody has disturbed, and of the middle one.
 async fn measure(
@@ -23,17 +30,18 @@ async fn measure(
 ) -> [f64; 2] {
     let tick = Tick::new(1, bytes);
     let mut times = Vec::new();
-    for _ in 0..if stopped { 60 } else { 300 } {
+    let (burst, bursts) = load(bytes, stopped);
+    for _ in 0..bursts {
         if stopped {
             for reader in readers {
                 reader.freeze().await;
             }
         }
         let from = Instant::now();
-        for _ in 0..BURST {
+        for _ in 0..burst {
             feed.publish(&tick).expect("room");
         }
-        times.push(from.elapsed().as_nanos() as f64 / f64::from(BURST));
+        times.push(from.elapsed().as_nanos() as f64 / f64::from(burst));
         for reader in readers {
             reader.thaw();
         }
@@ -48,7 +56,7 @@ async fn measure(
 fn cost_of_a_subscriber() {
     println!("subscribers   bytes   stopped: best, median   reading: best, median   ns per publish");
     for count in [0, 1, 4, 8] {
-        for bytes in [0, 48, 4080] {
+        for bytes in [0, 48, 4080, (1 << 20) - 16] {
             let place = Place::new();
             system(async {
                 let mut readers = Vec::new();

@@ -12,7 +12,7 @@ use shmbus::prelude::*;
 /// Messages per turn, less than a window.
 const BATCH: u64 = 64;
 
-/// As much as fits into a slot.
+/// As much as fits into one slot.
 #[derive(ShmMessage)]
 struct Small {
     words: [u64; 4],

@@ -96,7 +96,7 @@ macro_rules! words {
     };
 }
 
-// What fits into a slot of the queue, and what just does not.
+// What fits into one slot of the queue, and what takes two.
 words!(Ask32, Answer32, Tell32, 4);
 words!(Ask64, Answer64, Tell64, 8);
 

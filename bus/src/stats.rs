@@ -1,6 +1,6 @@
 //! What a node tells about itself.
 
-use crate::session::node::Node;
+use crate::session::{counters::Traffic, node::Node};
 
 /// A node's counts since it joined, and its memory now.
 ///
@@ -48,12 +48,16 @@ pub struct Stats {
 impl Stats {
     pub(crate) fn of(node: &Node) -> Self {
         let counters = &node.counters;
-        let (sent, unreleased) = node.traffic();
+        let Traffic {
+            sent,
+            replies,
+            unreleased,
+        } = node.traffic();
         let (buffers, used, reserved) = node.pool.usage();
         Self {
             sent,
             handled: counters.handled.get(),
-            replies: counters.replies.get(),
+            replies,
             dead_letters: counters.dead_letters.get(),
             undelivered: counters.undelivered.get(),
             unreleased,

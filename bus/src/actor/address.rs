@@ -156,10 +156,10 @@ impl<P> Address<P> {
         Tell(session::tell::Tell::new(&self.route, P::INDEX, message))
     }
 
-    /// Sends messages in their order, each as soon as there is room. What each tell does, a lock and a fence, this does
-    /// once for a batch, which spares the sender's time; a receiver that is the slower end takes no more for it.
-    /// Dropped before it is done, it has sent
-    /// the first of them, and not the others.
+    /// Sends messages in their order, each as soon as there is room. Those of up to 1 KiB share a buffer, up to 128 of
+    /// them, which spares both ends what each message costs beside its bytes: several times as many arrive per second as by
+    /// single tells. Each counts by itself in the window; a received message of more than 96 bytes that is kept keeps the memory of
+    /// its batch, at most 16 KiB. Dropped before it is done, it has sent the first of them, and not the others.
     ///
     /// ```no_run
     /// # use shmbus::prelude::*;

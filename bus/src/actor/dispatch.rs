@@ -21,7 +21,7 @@ use crate::{
     session::{
         asks::Failure,
         counters::Counters,
-        delivery::{Deliveries, Delivery, Responder},
+        delivery::{Deliveries, Front, Responder},
         mailbox::Mailbox,
         node::Node,
         port::{Helper, Step},
@@ -41,21 +41,19 @@ pub(crate) struct Terms {
 }
 
 /// Calls the handler of one message type.
-pub(crate) type Dispatch<A> = fn(&mut A, &mut Context<A>, &mut Delivery, &Terms);
+pub(crate) type Dispatch<A> = fn(&mut A, &mut Context<A>, Front<'_>, &Terms);
 
 /// The [`Dispatch`] of `M`.
-pub(crate) fn dispatch<A, M>(actor: &mut A, ctx: &mut Context<A>, delivery: &mut Delivery, terms: &Terms)
+pub(crate) fn dispatch<A, M>(actor: &mut A, ctx: &mut Context<A>, mut message: Front<'_>, terms: &Terms)
 where
     A: Actor<Context = Context<A>> + Handler<Received<M>>,
     M: ShmMessage,
 {
-    let responder = delivery.responder();
+    let responder = message.responder();
     // The actor may be left half-changed by a panic; what then happens to it is `OnPanic`'s to say. The message is
     // opened inside, so that it is made as the handler's argument and not moved there.
     let handled = catch_unwind(AssertUnwindSafe(|| {
-        delivery
-            .open::<M>(terms.trust)
-            .map(|message| actor.handle(message, ctx))
+        message.open(terms.trust, |message: Received<M>| actor.handle(message, ctx))
     }));
     match handled {
         Ok(Some(response)) => respond::<A, M>(response, responder, ctx, terms),
@@ -202,13 +200,13 @@ impl<A: Actor<Context = Context<A>>> Drain<A> {
         let batch = ReleaseBatch::begin();
         let mut handled = 0;
         while handled < budget && !ctx.waiting() {
-            let Some(delivery) = self.taken.front_mut() else {
+            let Some(message) = self.taken.front() else {
                 break;
             };
             handled += 1;
             // The port refuses numbers beyond the table.
-            if let Some(dispatch) = self.table.get(usize::from(delivery.message())) {
-                dispatch(actor, ctx, delivery, &self.terms);
+            if let Some(dispatch) = self.table.get(usize::from(message.message())) {
+                dispatch(actor, ctx, message, &self.terms);
             }
             self.taken.pass();
         }
@@ -266,7 +264,7 @@ impl<A: Actor<Context = Context<A>>> Drop for Drain<A> {
     fn drop(&mut self) {
         ReleaseBatch::settle();
         self.mailbox.port.abandon(&mut self.helper);
-        self.node.counters.dead_letters.add(self.taken.len() as u64);
+        self.node.counters.dead_letters.add(self.taken.messages());
         self.mailbox.close();
     }
 }

@@ -10,22 +10,22 @@ use crate::{
     error::BindError,
     message::{Received, ShmMessage, Trust},
     session::{
-        delivery::{Deliveries, Delivery},
+        delivery::{Deliveries, Front},
         mailbox::{Kind, Mailbox},
         node::{Node, PortKey},
     },
 };
 
 /// Passes one message on to a running actor.
-type Pass<A> = fn(&Addr<A>, &mut Delivery, Trust, &mut JoinSet<()>);
+type Pass<A> = fn(&Addr<A>, Front<'_>, Trust, &mut JoinSet<()>);
 
-fn pass<A, M>(addr: &Addr<A>, delivery: &mut Delivery, trust: Trust, asks: &mut JoinSet<()>)
+fn pass<A, M>(addr: &Addr<A>, mut message: Front<'_>, trust: Trust, asks: &mut JoinSet<()>)
 where
     A: Actor<Context = Context<A>> + Handler<Received<M>>,
     M: ShmMessage,
 {
-    let responder = delivery.responder();
-    let Some(message) = delivery.open::<M>(trust) else {
+    let responder = message.responder();
+    let Some(message) = message.open(trust, |message: Received<M>| message) else {
         return;
     };
     match responder {
@@ -140,10 +140,10 @@ async fn forward<A: Actor<Context = Context<A>>>(
         if mailbox.is_closed() || !addr.connected() {
             break;
         }
-        node.counters.handled.add(taken.len() as u64);
-        while let Some(delivery) = taken.front_mut() {
-            if let Some(pass) = table.get(usize::from(delivery.message())) {
-                pass(&addr, delivery, trust, &mut asks);
+        node.counters.handled.add(taken.messages());
+        while let Some(message) = taken.front() {
+            if let Some(pass) = table.get(usize::from(message.message())) {
+                pass(&addr, message, trust, &mut asks);
             }
             taken.pass();
         }

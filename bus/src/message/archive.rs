@@ -105,6 +105,7 @@ pub struct Archiver<'a> {
 }
 
 impl<'a> Archiver<'a> {
+    #[inline]
     fn new(dst: &'a mut [u8]) -> Self {
         let room = dst.len();
         // An empty destination, to learn the size, may come from anywhere; a root of no bytes fits even there.
@@ -186,6 +187,7 @@ impl<'a> Archiver<'a> {
 }
 
 impl Drop for Archiver<'_> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(scratch) = self.scratch.take() {
             scratch.keep();

@@ -1,6 +1,11 @@
 //! A message as its handler gets it.
 
-use std::{fmt, marker::PhantomData, ops::Deref, sync::Arc};
+use std::{
+    fmt,
+    marker::PhantomData,
+    ops::{Deref, Range},
+    sync::Arc,
+};
 
 use rkyv::{rancor, util::AlignedVec};
 
@@ -11,7 +16,9 @@ use super::{
     traits::ShmRoot,
     trust::Trust,
 };
-use crate::shm::{checked::Violation, descriptor::Descriptor, inbound::Inbound, lease::Lease};
+use crate::shm::{
+    checked::Violation, descriptor::Descriptor, inbound::Inbound, layout::INLINE_BYTES, lease::Lease,
+};
 
 /// A received message, read where it lies.
 ///
@@ -30,11 +37,19 @@ pub struct Received<T: ShmRoot> {
     message: PhantomData<fn() -> T>,
 }
 
+/// Longer messages of a batch are not copied.
+const INLINE_LEN: u8 = INLINE_BYTES as u8;
+
 /// Why a descriptor is no message.
 #[derive(Debug)]
 pub(crate) enum Refused {
     Violation(Arc<Inbound>, Violation),
     Archive(Box<(Lease, CheckError)>),
+}
+
+#[cold]
+fn refused(lease: Lease, error: CheckError) -> Refused {
+    Refused::Archive(Box::new((lease, error)))
 }
 
 impl<T: ShmRoot> Received<T> {
@@ -47,30 +62,56 @@ impl<T: ShmRoot> Received<T> {
         }
     }
 
-    /// The message of a descriptor that came by `inbound`, where it is one. Checked before it is made, so that it is
-    /// made where it will lie.
+    /// Calls `f` with the message of a descriptor that came by `inbound`, where it is one. It is made as the argument of the
+    /// call, once for each place where its bytes may be: what is made in one of several ways and then passed on is moved
+    /// piece by piece, and waited for.
     #[inline(always)]
-    pub(crate) fn open(
+    pub(crate) fn open<R>(
         inbound: Arc<Inbound>,
         descriptor: &Descriptor,
         trust: Trust,
-    ) -> Result<Received<T>, Refused> {
+        f: impl FnOnce(Received<T>) -> R,
+    ) -> Result<R, Refused> {
         if !descriptor.has_buffer() {
             let bytes = match descriptor.inline() {
                 Ok(bytes) => bytes,
                 Err(violation) => return Err(Refused::Violation(inbound, violation)),
             };
-            let checked = Self::check(bytes, trust);
-            let lease = Lease::inline(descriptor, Some(inbound));
-            return match checked {
-                Ok(()) => Ok(Self::checked(lease)),
-                Err(error) => Err(Refused::Archive(Box::new((lease, error)))),
+            return match Self::check(bytes, trust) {
+                Ok(()) => Ok(f(Self::checked(Lease::inline(descriptor, Some(inbound))))),
+                Err(error) => Err(refused(Lease::inline(descriptor, Some(inbound)), error)),
             };
         }
         let lease = inbound
             .lease(descriptor, false)
             .map_err(|(inbound, violation)| Refused::Violation(inbound, violation))?;
-        Self::new(lease, trust).map_err(Refused::Archive)
+        match Self::check(lease.bytes(), trust) {
+            Ok(()) => Ok(f(Self::checked(lease))),
+            Err(error) => Err(refused(lease, error)),
+        }
+    }
+
+    /// The same for the message at these bytes of a batch. A small one is copied, so that what is kept of it keeps nothing
+    /// else.
+    #[inline(always)]
+    pub(crate) fn open_part<R>(
+        whole: &Arc<Lease>,
+        at: Range<usize>,
+        inbound: Arc<Inbound>,
+        route: u16,
+        trust: Trust,
+        f: impl FnOnce(Received<T>) -> R,
+    ) -> Result<R, Refused> {
+        let batch = whole.bytes();
+        let bytes = batch.get(at.clone()).unwrap_or(&[]);
+        if let Err(error) = Self::check(bytes, trust) {
+            return Err(refused(Lease::part(whole.clone(), at, inbound, route), error));
+        }
+        if let Ok(len @ 0..=INLINE_LEN) = u8::try_from(bytes.len()) {
+            let from_here = batch.get(at.start..).unwrap_or(&[]);
+            return Ok(f(Self::checked(Lease::copy(from_here, len, route, inbound))));
+        }
+        Ok(f(Self::checked(Lease::part(whole.clone(), at, inbound, route))))
     }
 
     #[inline]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    asks::{Failure, Outcome, Ticket},
+    asks::{self, Failure, Outcome, Ticket},
     link::{NoSend, Parcel},
     port::{Helper, State, Step},
     route::{Content, Route},
@@ -34,6 +34,8 @@ pub(crate) struct Ask<'a, C, R> {
     sent: bool,
     /// Whether the port knows the deadline.
     limited: bool,
+    /// The port wakes it, and looks after itself: the first poll need not.
+    registered: bool,
     /// The first poll gives way to other asks of this port; see [`Port::help`](super::port::Port::help).
     polled: bool,
     helper: Helper,
@@ -52,6 +54,7 @@ impl<'a, C: Content, R: ShmRoot> Ask<'a, C, R> {
             ticket: None,
             sent: false,
             limited: false,
+            registered: false,
             polled: false,
             helper: Helper::default(),
             reply: PhantomData,
@@ -62,28 +65,17 @@ impl<'a, C: Content, R: ShmRoot> Ask<'a, C, R> {
         self.deadline = deadline;
     }
 
-    fn ticket(&mut self) -> Ticket {
-        let route = self.route;
-        *self
-            .ticket
-            .get_or_insert_with(|| route.port.with(|state| state.asks.open(route.link.id)))
-    }
-
     /// The first poll ends without an answer: from now on the deadline counts.
     fn limit(&mut self, ticket: Ticket) {
         if !std::mem::replace(&mut self.limited, true) {
-            let now = Instant::now();
-            // A deadline beyond the clock's range is a year: as good as none.
-            let at = now
-                .checked_add(self.deadline)
-                .unwrap_or(now + Duration::from_secs(31_536_000));
+            let at = asks::deadline(Instant::now(), self.deadline);
             self.route.port.with(|state| state.limit_ask(ticket, at));
         }
     }
 
-    fn send(&mut self, ticket: Ticket) -> Result<(), SendError> {
+    fn send(&mut self, cx: &Context<'_>) -> Result<(), SendError> {
         let route = self.route;
-        let mut descriptor = route.descriptor(SlotKind::Ask, self.message, ticket.correlation());
+        let mut descriptor = route.descriptor(SlotKind::Ask, self.message, 0);
         if self.parcel.is_none() && !self.content.pack_inline(&mut descriptor) {
             self.parcel = Some(self.content.pack(route)?);
         }
@@ -91,7 +83,20 @@ impl<'a, C: Content, R: ShmRoot> Ask<'a, C, R> {
             return Err(route.refusal(NoSend::Full(Bound::Asks)));
         }
         // Before the message can be answered.
-        route.port.with(|state| state.asks.sent(ticket, true));
+        let ticket = match self.ticket {
+            Some(ticket) => {
+                route.port.with(|state| state.asks.sent(ticket, true));
+                ticket
+            }
+            None => {
+                let flows = (route.port.asking() > 1).then_some((cx.waker(), self.deadline));
+                let (ticket, registered) = route.port.open_ask(route.link.id, flows);
+                self.registered = registered;
+                self.limited = registered;
+                *self.ticket.insert(ticket)
+            }
+        };
+        descriptor.set_correlation(ticket.correlation());
         let sent = route.link.send_request(&mut descriptor, &mut self.parcel);
         sent.map_err(|why| {
             // A link lost in between has settled the ask already.
@@ -107,13 +112,18 @@ impl<'a, C: Content, R: ShmRoot> Ask<'a, C, R> {
         // Copied for errors only: an answered ask allocates nothing.
         let name = || route.name.to_string();
         match outcome {
-            Outcome::Reply(lease) => Received::new(lease, route.node.config.trust).map_err(|refused| {
-                let (lease, error) = *refused;
-                drop(lease);
-                tracing::warn!(name = &*route.name, %error, "malformed reply");
-                route.link.session.violated(Violation::Archive);
-                AskError::Malformed { name: name() }
-            }),
+            Outcome::Reply(lease) => match Received::new(lease, route.node.config.trust) {
+                // Said anew instead of passed on, which would move it once more.
+                Ok(reply) => Ok(reply),
+                Err(refused) => {
+                    let (lease, error) = *refused;
+                    drop(lease);
+                    tracing::warn!(name = &*route.name, %error, "malformed reply");
+                    route.link.session.violated(Violation::Archive);
+                    Err(AskError::Malformed { name: name() })
+                }
+            },
+            Outcome::Malformed => Err(AskError::Malformed { name: name() }),
             Outcome::Deadline => Err(AskError::Deadline {
                 name: name(),
                 after: self.deadline,
@@ -139,16 +149,12 @@ impl<'a, C: Content, R: ShmRoot> Ask<'a, C, R> {
         }
     }
 
-    fn poll_sending(&mut self, cx: &Context<'_>) -> Poll<Result<Ticket, AskError>> {
-        let ticket = self.ticket();
-        if self.sent {
-            return Poll::Ready(Ok(ticket));
-        }
+    fn poll_sending(&mut self, cx: &Context<'_>) -> Poll<Result<(), AskError>> {
         let route = self.route;
         if route.link.is_lost() {
             return Poll::Ready(Err(route.refusal(NoSend::Lost).into()));
         }
-        let mut attempt = || match self.send(ticket) {
+        let mut attempt = || match self.send(cx) {
             Err(SendError::Full { bound, .. }) => Err(bound),
             done => Ok(done),
         };
@@ -159,15 +165,18 @@ impl<'a, C: Content, R: ShmRoot> Ask<'a, C, R> {
         match done {
             Poll::Ready(Ok(())) => {
                 self.sent = true;
-                Poll::Ready(Ok(ticket))
+                Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
             // The deadline counts from the beginning: its end is registered like a reply's.
             Poll::Pending => {
+                let ticket = *self
+                    .ticket
+                    .get_or_insert_with(|| route.port.with(|state| state.asks.open(route.link.id)));
                 self.limit(ticket);
-                let poll = |state: &mut State| state.poll_ask(&route.port, ticket, Some(cx.waker()));
+                let poll = |state: &mut State| state.asks.poll(ticket, Some(cx.waker()));
                 match route.port.with(poll) {
-                    Some(outcome) => Poll::Ready(self.finish(outcome).map(|_| ticket)),
+                    Some(outcome) => Poll::Ready(self.finish(outcome).map(drop)),
                     None => Poll::Pending,
                 }
             }
@@ -184,18 +193,30 @@ impl<C: Content, R: ShmRoot> Future for Ask<'_, C, R> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let turn = std::task::ready!(tokio::task::coop::poll_proceed(cx));
-        let ticket = match std::task::ready!(this.poll_sending(cx)) {
-            Ok(ticket) => ticket,
-            Err(error) => {
-                turn.made_progress();
-                return Poll::Ready(Err(error));
-            }
+        if !this.sent
+            && let Err(error) = std::task::ready!(this.poll_sending(cx))
+        {
+            turn.made_progress();
+            return Poll::Ready(Err(error));
+        }
+        // An ask that ended before it was sent has no ticket any more, and returned above.
+        let Some(ticket) = this.ticket else {
+            return Poll::Pending;
         };
         let first = !std::mem::replace(&mut this.polled, true);
         let port = &this.route.port;
+        if this.registered {
+            if first {
+                return Poll::Pending;
+            }
+            // Woken by its reply, mostly.
+            if let Some(outcome) = port.with(|state| state.asks.poll(ticket, None)) {
+                turn.made_progress();
+                return Poll::Ready(this.finish(outcome));
+            }
+        }
         let yield_first = first && port.asking() > 1;
-        let pick =
-            |state: &mut State, register: bool| state.poll_ask(port, ticket, register.then(|| cx.waker()));
+        let pick = |state: &mut State, register: bool| state.asks.poll(ticket, register.then(|| cx.waker()));
         match port.help(&mut this.helper, yield_first, pick) {
             Step::Found(outcome) => {
                 turn.made_progress();
@@ -220,10 +241,7 @@ impl<C, R> Drop for Ask<'_, C, R> {
         port.asking_sub();
         port.abandon(&mut self.helper);
         if let Some(ticket) = self.ticket.take() {
-            let outcome = port.with(|state| state.asks.abandon(ticket));
-            if outcome.is_some() {
-                port.runnable_sub(1);
-            }
+            drop(port.with(|state| state.asks.abandon(ticket)));
         }
     }
 }

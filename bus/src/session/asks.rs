@@ -1,14 +1,23 @@
 //! The asks of a port that wait for their reply.
 
-use std::{task::Waker, time::Instant};
+use std::{
+    sync::Arc,
+    task::Waker,
+    time::{Duration, Instant},
+};
 
-use crate::shm::Lease;
+use crate::shm::{Lease, checked::Violation, descriptor::Descriptor, inbound::Inbound};
+
+/// Asks that wait without a deadline on the clock are given theirs together, after so many at the latest.
+const UNDATED_MOST: usize = 64;
 
 /// How an ask ended.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Reply(Lease),
     Failed(Failure),
+    /// A reply that breaks the protocol; its session has been told.
+    Malformed,
     PeerLost,
     Deadline,
 }
@@ -61,11 +70,35 @@ struct Entry {
     /// `None` as long as its first poll lasts: most asks need no clock.
     deadline: Option<Instant>,
     waker: Option<Waker>,
+    /// How it ended without a reply.
     outcome: Option<Outcome>,
+    /// Whom the reply came from. It lies in `reply` from when it arrives until the asker takes it.
+    replied: Option<Arc<Inbound>>,
+    reply: Descriptor,
     /// The asker has its answer, or has gone.
     taken: bool,
     /// No reply can come any more.
     settled: bool,
+}
+
+impl Entry {
+    fn is_awaited(&self) -> bool {
+        !self.taken && self.outcome.is_none() && self.replied.is_none()
+    }
+
+    /// What came, if something did.
+    fn take(&mut self) -> Option<Outcome> {
+        let Some(inbound) = self.replied.take() else {
+            return self.outcome.take();
+        };
+        Some(match inbound.lease(&self.reply, true) {
+            Ok(lease) => Outcome::Reply(lease),
+            Err((inbound, violation)) => {
+                inbound.violated(violation);
+                Outcome::Malformed
+            }
+        })
+    }
 }
 
 /// A table without allocation once it has grown to the asks in flight.
@@ -75,28 +108,36 @@ pub(crate) struct Asks {
     free: Vec<u32>,
     /// No deadline is before this.
     next_deadline: Option<Instant>,
+    /// Asks whose time has not been put on the clock yet.
+    undated: Vec<(Ticket, Duration)>,
+    /// Asks that have ended and whose askers have not taken the outcome.
+    completed: u32,
 }
 
 impl Asks {
     /// Opens an ask that is not sent yet.
     pub(crate) fn open(&mut self, link: u32) -> Ticket {
-        let entry = |generation| Entry {
-            generation,
-            link,
-            deadline: None,
-            waker: None,
-            outcome: None,
-            taken: false,
-            settled: true,
-        };
         let index = match self.free.pop() {
             Some(index) => {
-                let place = &mut self.entries[index as usize];
-                *place = entry(place.generation.wrapping_add(1));
+                let entry = &mut self.entries[index as usize];
+                entry.generation = entry.generation.wrapping_add(1);
+                entry.link = link;
+                entry.deadline = None;
+                entry.waker = None;
                 index
             }
             None => {
-                self.entries.push(entry(0));
+                self.entries.push(Entry {
+                    generation: 0,
+                    link,
+                    deadline: None,
+                    waker: None,
+                    outcome: None,
+                    replied: None,
+                    reply: Descriptor::EMPTY,
+                    taken: false,
+                    settled: true,
+                });
                 self.entries.len() as u32 - 1
             }
         };
@@ -104,9 +145,28 @@ impl Asks {
         Ticket(u64::from(generation) << 32 | u64::from(index))
     }
 
+    /// Gives an ask so much time, as of a moment soon: when [`date`](Self::date) is called, or so many asks have been told
+    /// their time that it pays to look at the clock.
+    pub(crate) fn limit_soon(&mut self, ticket: Ticket, time: Duration) {
+        self.undated.push((ticket, time));
+        if self.undated.len() >= UNDATED_MOST {
+            self.date(Instant::now());
+        }
+    }
+
+    /// Puts the deadlines of those that were told how much time they have on the clock. Returns whether one of them is the
+    /// earliest of all.
+    pub(crate) fn date(&mut self, now: Instant) -> bool {
+        let mut earliest = false;
+        while let Some((ticket, time)) = self.undated.pop() {
+            earliest |= self.limit(ticket, deadline(now, time));
+        }
+        earliest
+    }
+
     /// Gives an ask its deadline. Returns whether it is the earliest of all so far.
     pub(crate) fn limit(&mut self, ticket: Ticket, deadline: Instant) -> bool {
-        let Some(entry) = self.find(ticket) else {
+        let Some(entry) = self.find(ticket).filter(|entry| entry.is_awaited()) else {
             return false;
         };
         entry.deadline = Some(deadline);
@@ -131,11 +191,13 @@ impl Asks {
     }
 
     /// Takes the outcome, or keeps the waker for it. After an outcome the ticket is void.
+    #[inline]
     pub(crate) fn poll(&mut self, ticket: Ticket, waker: Option<&Waker>) -> Option<Outcome> {
         let entry = self.find(ticket)?;
-        let outcome = entry.outcome.take();
+        let outcome = entry.take();
         if outcome.is_some() {
             entry.taken = true;
+            self.completed -= 1;
             self.recycle(ticket);
         } else if let Some(waker) = waker {
             match &mut entry.waker {
@@ -151,7 +213,8 @@ impl Asks {
         let entry = self.find(ticket)?;
         entry.taken = true;
         entry.waker = None;
-        let outcome = entry.outcome.take();
+        let outcome = entry.take();
+        self.completed -= u32::from(outcome.is_some());
         self.recycle(ticket);
         outcome
     }
@@ -166,31 +229,63 @@ impl Asks {
         }
     }
 
-    /// A reply or failure came in. `Err`: nothing of this correlation was asked on that link. `Ok(false)`:
-    /// its asker has gone, or given up. The waker of a waiting asker is pushed to `wakers`.
-    pub(crate) fn complete(
+    /// The ask on that link which has this number and waits for its reply.
+    #[inline]
+    fn expecting(&mut self, link: u32, correlation: u64) -> Result<&mut Entry, Violation> {
+        self.find(Ticket(correlation))
+            .filter(|entry| entry.link == link && !entry.settled)
+            .ok_or(Violation::Correlation(correlation))
+    }
+
+    /// Where the reply to an ask is to be written, before [`replied`](Self::replied).
+    ///
+    /// # Errors
+    /// If nothing with this number was asked on that link, or it has been answered.
+    #[inline]
+    pub(crate) fn reply_place(&mut self, link: u32, correlation: u64) -> Result<&mut Descriptor, Violation> {
+        Ok(&mut self.expecting(link, correlation)?.reply)
+    }
+
+    /// A reply has been written to its [place](Self::reply_place). If its asker has gone, or given up, it is released.
+    /// The waker of a waiting asker is pushed to `wakers`.
+    #[inline]
+    pub(crate) fn replied(
         &mut self,
         link: u32,
         correlation: u64,
-        outcome: impl FnOnce() -> Outcome,
+        inbound: &Arc<Inbound>,
         wakers: &mut Vec<Waker>,
-    ) -> Result<bool, ()> {
-        let ticket = Ticket(correlation);
-        let entry = self
-            .find(ticket)
-            .filter(|entry| entry.link == link && !entry.settled)
-            .ok_or(())?;
+    ) -> Result<(), Violation> {
+        let entry = self.expecting(link, correlation)?;
         entry.settled = true;
-        let awaited = !entry.taken && entry.outcome.is_none();
-        // The outcome is made in any case: making it takes the message's bytes into our hands, and
-        // dropping it gives them back.
-        let outcome = outcome();
-        if awaited {
-            entry.outcome = Some(outcome);
+        if entry.is_awaited() {
+            entry.replied = Some(inbound.clone());
             wakers.extend(entry.waker.take());
+            self.completed += 1;
+            return Ok(());
         }
-        self.recycle(ticket);
-        Ok(awaited)
+        let unwanted = inbound.clone().lease(&entry.reply, true);
+        self.recycle(Ticket(correlation));
+        unwanted.map(drop).map_err(|(_, violation)| violation)
+    }
+
+    /// A failure came in. The waker of a waiting asker is pushed to `wakers`.
+    pub(crate) fn failed(
+        &mut self,
+        link: u32,
+        correlation: u64,
+        failure: Failure,
+        wakers: &mut Vec<Waker>,
+    ) -> Result<(), Violation> {
+        let entry = self.expecting(link, correlation)?;
+        entry.settled = true;
+        if entry.is_awaited() {
+            entry.outcome = Some(Outcome::Failed(failure));
+            wakers.extend(entry.waker.take());
+            self.completed += 1;
+        }
+        self.recycle(Ticket(correlation));
+        Ok(())
     }
 
     /// The link is lost: none of its asks will be answered. Returns how many askers were waiting.
@@ -202,7 +297,7 @@ impl Asks {
                 continue;
             }
             entry.settled = true;
-            if !entry.taken && entry.outcome.is_none() {
+            if entry.is_awaited() {
                 entry.outcome = Some(Outcome::PeerLost);
                 wakers.extend(entry.waker.take());
                 awaited += 1;
@@ -210,22 +305,27 @@ impl Asks {
             let ticket = Ticket(u64::from(entry.generation) << 32 | index as u64);
             self.recycle(ticket);
         }
+        self.completed += awaited;
         awaited
+    }
+
+    /// Whether an asker has an outcome to take.
+    pub(crate) fn has_completed(&self) -> bool {
+        self.completed > 0
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.next_deadline
     }
 
-    /// Ends the asks whose deadline has passed. Returns how many.
-    pub(crate) fn expire(&mut self, now: Instant, wakers: &mut Vec<Waker>) -> u32 {
+    /// Ends the asks whose deadline has passed.
+    pub(crate) fn expire(&mut self, now: Instant, wakers: &mut Vec<Waker>) {
         if self.next_deadline.is_none_or(|next| next > now) {
-            return 0;
+            return;
         }
-        let mut expired = 0;
         let mut next: Option<Instant> = None;
         for entry in &mut self.entries {
-            if entry.taken || entry.outcome.is_some() || entry.link == u32::MAX {
+            if !entry.is_awaited() || entry.link == u32::MAX {
                 continue;
             }
             let Some(deadline) = entry.deadline else {
@@ -234,19 +334,24 @@ impl Asks {
             if deadline <= now {
                 entry.outcome = Some(Outcome::Deadline);
                 wakers.extend(entry.waker.take());
-                expired += 1;
+                self.completed += 1;
             } else {
                 next = Some(next.map_or(deadline, |next| next.min(deadline)));
             }
         }
         self.next_deadline = next;
-        expired
     }
 
     /// Asks that still have a place here.
     pub(crate) fn open_count(&self) -> usize {
         self.entries.len() - self.free.len()
     }
+}
+
+/// When so much time is over. Beyond the clock's range that is a year: as good as never.
+pub(crate) fn deadline(now: Instant, time: Duration) -> Instant {
+    now.checked_add(time)
+        .unwrap_or(now + Duration::from_secs(31_536_000))
 }
 
 #[cfg(test)]
@@ -269,28 +374,22 @@ mod tests {
         let (ticket, first) = open(&mut asks, 7, later(1000));
         assert!(first);
         assert!(
-            asks.complete(7, ticket.correlation(), || Outcome::PeerLost, &mut wakers)
+            asks.failed(7, ticket.correlation(), Failure::Panicked, &mut wakers)
                 .is_err(),
             "not sent yet"
         );
         asks.sent(ticket, true);
-        assert!(
-            asks.complete(8, ticket.correlation(), || Outcome::PeerLost, &mut wakers)
-                .is_err(),
-            "other link"
-        );
+        assert!(asks.reply_place(8, ticket.correlation()).is_err(), "other link");
         let wild = ticket.correlation() ^ 1 << 40;
-        assert!(asks.complete(7, wild, || Outcome::PeerLost, &mut wakers).is_err());
-        let reply = || Outcome::Failed(Failure::Panicked);
         assert_eq!(
-            asks.complete(7, ticket.correlation(), reply, &mut wakers),
-            Ok(true)
+            asks.reply_place(7, wild).err(),
+            Some(Violation::Correlation(wild))
         );
-        assert!(
-            asks.complete(7, ticket.correlation(), reply, &mut wakers)
-                .is_err(),
-            "a second reply"
-        );
+        assert!(asks.reply_place(7, ticket.correlation()).is_ok());
+        let mut fail = || asks.failed(7, ticket.correlation(), Failure::Panicked, &mut wakers);
+        assert_eq!(fail(), Ok(()));
+        assert!(fail().is_err(), "a second reply");
+        assert!(asks.has_completed());
         assert!(matches!(
             asks.poll(ticket, None),
             Some(Outcome::Failed(Failure::Panicked))
@@ -305,11 +404,9 @@ mod tests {
         asks.sent(ticket, true);
         asks.abandon(ticket);
         assert_eq!(asks.open_count(), 1);
-        assert_eq!(
-            asks.complete(1, ticket.correlation(), || Outcome::PeerLost, &mut wakers),
-            Ok(false)
-        );
-        assert_eq!(asks.open_count(), 0);
+        let failed = asks.failed(1, ticket.correlation(), Failure::Memory, &mut wakers);
+        assert_eq!(failed, Ok(()));
+        assert!(asks.open_count() == 0 && !asks.has_completed());
         let (next, _) = open(&mut asks, 1, later(1000));
         assert_ne!(
             next, ticket,
@@ -326,7 +423,8 @@ mod tests {
         for ticket in [soon, late] {
             asks.sent(ticket, true);
         }
-        assert_eq!(asks.expire(Instant::now(), &mut wakers), 1);
+        asks.expire(Instant::now(), &mut wakers);
+        assert!(asks.has_completed());
         assert!(asks.next_deadline().is_some());
         assert!(matches!(asks.poll(soon, None), Some(Outcome::Deadline)));
         assert_eq!(asks.open_count(), 2, "its reply may still come");

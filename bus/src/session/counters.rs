@@ -21,7 +21,6 @@ impl Count {
 pub(crate) struct Counters {
     /// Messages handed to handlers.
     pub(crate) handled: Count,
-    pub(crate) replies: Count,
     /// Messages that arrived for an actor that had stopped.
     pub(crate) dead_letters: Count,
     /// Messages sent and not released by a peer that was lost.
@@ -33,4 +32,17 @@ pub(crate) struct Counters {
     pub(crate) handshakes_refused: Count,
     /// Messages sent on links that are gone.
     pub(crate) sent_on_lost_links: Count,
+    /// Those of them that were replies.
+    pub(crate) replies_on_lost_links: Count,
+}
+
+/// What a node's links have carried, those that are gone included.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Traffic {
+    /// Messages and replies sent.
+    pub(crate) sent: u64,
+    /// The replies among them.
+    pub(crate) replies: u64,
+    /// Those sent that their receivers have not released.
+    pub(crate) unreleased: u64,
 }

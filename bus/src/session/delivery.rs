@@ -7,10 +7,12 @@ use super::{
     link::{Link, NoSend, Parcel},
     parcel::{self, Packing},
     topics::subscription::Attachment,
+    unbatch::{self, Unbatch},
 };
 use crate::{
     message::{Received, Refused, ShmMessage, ShmRoot, Trust},
     shm::{
+        batch,
         checked::Violation,
         descriptor::{Descriptor, SlotKind},
         inbound::Inbound,
@@ -53,15 +55,12 @@ impl Delivery {
         }
     }
 
-    /// Index of its type among those the mailbox handles.
-    #[inline]
-    pub(crate) fn message(&self) -> u16 {
-        self.descriptor.message()
-    }
-
     /// What answers an ask; without an answer it tells the asker that the actor has stopped.
     #[inline]
     pub(crate) fn responder(&mut self) -> Option<Responder> {
+        if !matches!(self.sender, Sender::Asker(_)) {
+            return None;
+        }
         match std::mem::replace(&mut self.sender, Sender::Any) {
             Sender::Asker(link) => Some(Responder {
                 link,
@@ -80,6 +79,14 @@ impl Delivery {
         }
     }
 
+    /// How many messages this is: a batch that nobody has opened is all of its.
+    pub(crate) fn messages(&self) -> u64 {
+        match batch::count(self.descriptor.correlation()) {
+            Ok(count) if self.descriptor.is_batch() => count.into(),
+            _ => 1,
+        }
+    }
+
     /// Sequence number, time in ns since 1970, and whether a topic's message is redelivered.
     pub(crate) fn published(&self) -> (u64, u64, bool) {
         let d = &self.descriptor;
@@ -94,16 +101,22 @@ impl Delivery {
     }
 
     /// The message. `None`: it was no valid one, and its session is closed.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn open<M: ShmMessage>(&mut self, trust: Trust) -> Option<Received<M>> {
+        self.open_for(trust, |message| message)
+    }
+
+    /// Calls `f` with the message. `None`: it was no valid one, and its session is closed.
+    #[inline(always)]
+    pub(crate) fn open_for<M: ShmMessage, R>(
+        &mut self,
+        trust: Trust,
+        f: impl FnOnce(Received<M>) -> R,
+    ) -> Option<R> {
         let inbound = self.inbound.take()?;
-        match Received::open(inbound, &self.descriptor, trust) {
-            Ok(message) => Some(message),
-            Err(refused) => {
-                refuse(M::NAME, refused);
-                None
-            }
-        }
+        Received::open(inbound, &self.descriptor, trust, f)
+            .map_err(|refused| refuse(M::NAME, refused))
+            .ok()
     }
 
     /// Releases it unopened, and leaves its place empty.
@@ -118,12 +131,16 @@ impl Delivery {
     #[cold]
     fn discard(&mut self, inbound: Arc<Inbound>) {
         drop(self.responder());
+        if self.descriptor.is_batch() {
+            let messages = self.messages() as u32;
+            unbatch::release(&inbound, self.descriptor.head, messages);
+        }
         inbound.discard(&self.descriptor);
     }
 }
 
 #[cold]
-fn refuse(message: &str, refused: Refused) {
+pub(super) fn refuse(message: &str, refused: Refused) {
     match refused {
         Refused::Violation(inbound, violation) => inbound.violated(violation),
         Refused::Archive(refused) => {
@@ -148,16 +165,25 @@ pub(crate) struct Deliveries {
     places: Vec<Delivery>,
     first: usize,
     len: usize,
+    /// The rest of the batch that the first one is of.
+    unbatch: Option<Unbatch>,
 }
 
 impl Deliveries {
+    /// How many there are, a batch counting as one, and one that is being read not at all.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
+    pub(crate) fn messages(&self) -> u64 {
+        let rest = self.unbatch.as_ref().map_or(0, Unbatch::left);
+        let places = (0..self.len).map(|index| self.places[self.at(index)].messages());
+        places.sum::<u64>() + u64::from(rest)
+    }
+
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len == 0 && self.unbatch.is_none()
     }
 
     fn at(&self, index: usize) -> usize {
@@ -188,30 +214,102 @@ impl Deliveries {
         self.len -= 1;
     }
 
+    /// The first message, one of a batch or one that came alone.
     #[inline]
-    pub(crate) fn front_mut(&mut self) -> Option<&mut Delivery> {
-        if self.is_empty() {
+    pub(crate) fn front(&mut self) -> Option<Front<'_>> {
+        while self.len > 0 && self.unbatch.is_none() {
+            let at = self.at(0);
+            if !self.places[at].descriptor.is_batch() {
+                // Looked up anew: the compiler cannot follow a borrow that is returned out of a loop.
+                return Some(Front::Alone(&mut self.places[at]));
+            }
+            self.unbatch();
+        }
+        self.unbatch.as_mut().map(Front::OfBatch)
+    }
+
+    /// The first one is a batch: it is opened, and leaves its place. If it was no valid one, its session is closed.
+    fn unbatch(&mut self) {
+        let at = self.at(0);
+        let front = &mut self.places[at];
+        let opened = front
+            .inbound
+            .take()
+            .map(|inbound| Unbatch::new(&front.descriptor, inbound));
+        self.leave();
+        match opened {
+            Some(Ok(mut batch)) => self.unbatch = batch.advance().then_some(batch),
+            Some(Err((inbound, violation))) => inbound.violated(violation),
+            None => {}
+        }
+    }
+
+    /// The first place is empty.
+    fn leave(&mut self) {
+        self.first = self.at(1);
+        self.len -= 1;
+    }
+
+    /// Leaves the first message, which is released if it was not opened.
+    #[inline]
+    pub(crate) fn pass(&mut self) {
+        if let Some(batch) = &mut self.unbatch {
+            if !batch.advance() {
+                self.unbatch = None;
+            }
+        } else if self.len > 0 {
+            let at = self.at(0);
+            self.places[at].clear();
+            self.leave();
+        }
+    }
+
+    /// Takes the first one out, a batch as a whole.
+    pub(crate) fn pop(&mut self) -> Option<Delivery> {
+        if self.len == 0 {
             return None;
         }
         let at = self.at(0);
-        Some(&mut self.places[at])
+        let front = std::mem::replace(&mut self.places[at], Delivery::NONE);
+        self.leave();
+        Some(front)
     }
+}
 
-    /// Leaves the first one, which is released if it was not opened.
+/// A message whose turn it is, where it lies.
+pub(crate) enum Front<'a> {
+    /// It came alone.
+    Alone(&'a mut Delivery),
+    /// One of many in one buffer.
+    OfBatch(&'a mut Unbatch),
+}
+
+impl Front<'_> {
+    /// Index of its type among those the mailbox handles.
     #[inline]
-    pub(crate) fn pass(&mut self) {
-        if let Some(front) = self.front_mut() {
-            front.clear();
-            self.first = self.at(1);
-            self.len -= 1;
+    pub(crate) fn message(&self) -> u16 {
+        match self {
+            Front::Alone(delivery) => delivery.descriptor.message(),
+            Front::OfBatch(batch) => batch.message(),
         }
     }
 
-    /// Takes the first one out.
-    pub(crate) fn pop(&mut self) -> Option<Delivery> {
-        let front = std::mem::replace(self.front_mut()?, Delivery::NONE);
-        self.pass();
-        Some(front)
+    /// See [`Delivery::responder`].
+    #[inline]
+    pub(crate) fn responder(&mut self) -> Option<Responder> {
+        match self {
+            Front::Alone(delivery) => delivery.responder(),
+            Front::OfBatch(_) => None,
+        }
+    }
+
+    /// See [`Delivery::open_for`].
+    #[inline(always)]
+    pub(crate) fn open<M: ShmMessage, R>(self, trust: Trust, f: impl FnOnce(Received<M>) -> R) -> Option<R> {
+        match self {
+            Front::Alone(delivery) => delivery.open_for(trust, f),
+            Front::OfBatch(batch) => batch.open(trust, f),
+        }
     }
 }
 
@@ -226,15 +324,17 @@ pub(crate) struct Responder {
 impl Responder {
     /// Archives the reply and sends it. Its place was reserved by the ask.
     pub(crate) fn reply<R: ShmRoot>(mut self, reply: &R) {
-        let link = self.link.clone();
-        let session = &link.session;
+        let session = &self.link.session;
         let mut descriptor = Descriptor::new(SlotKind::Reply, 0, 0, 0, self.correlation);
         if parcel::pack_inline(reply, &mut descriptor) {
             return self.send(descriptor, None);
         }
-        let fail = |failure| Self::failed(failure, self.correlation);
-        let warm = |bytes| link.warm(bytes);
-        match parcel::pack(reply, &session.pool, session.message_limit, warm) {
+        let correlation = self.correlation;
+        let fail = |failure| Self::failed(failure, correlation);
+        let packed = parcel::pack(reply, &session.pool, session.message_limit, |bytes| {
+            self.link.warm(bytes)
+        });
+        match packed {
             Ok(parcel) => self.send(descriptor, Some(parcel)),
             Err(Packing::TooLarge { .. }) => self.send(fail(Failure::TooLarge), None),
             Err(Packing::Full | Packing::Beyond { .. } | Packing::Kernel(_)) => {
@@ -255,7 +355,7 @@ impl Responder {
     fn send(&mut self, mut descriptor: Descriptor, mut parcel: Option<Parcel>) {
         self.answered = true;
         match self.link.send_reply(&mut descriptor, &mut parcel) {
-            Ok(()) => self.link.session.counters.replies.add(1),
+            Ok(()) => {}
             // A reply whose segment could not be announced: the asker learns that there was no memory.
             Err(NoSend::Full(_)) => {
                 let mut failed = Self::failed(Failure::Memory, self.correlation);

@@ -19,6 +19,7 @@ use super::peer::Session;
 use crate::{
     error::Bound,
     shm::{
+        batch,
         bell::Bell,
         cells::Cells,
         checked::Violation,
@@ -59,6 +60,16 @@ pub(crate) enum Parcel {
 
 /// The route of a reply's buffer: no window counts it.
 const NO_ROUTE: u16 = u16::MAX;
+/// The route of a batch's buffer, which no window counts either: the messages in it are counted, and released, one by one.
+const BATCH_ROUTE: u16 = NO_ROUTE - 1;
+
+/// A message, or a batch of them, to be sent with others.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) descriptor: Descriptor,
+    pub(crate) parcel: Option<Parcel>,
+    pub(crate) messages: u32,
+}
 
 /// Puts a small payload where it travels. Again and again, if the message is refused for want of room.
 fn put_inline(descriptor: &mut Descriptor, parcel: &Option<Parcel>) {
@@ -107,11 +118,14 @@ struct Tokens {
     free: Vec<u32>,
     /// Buffers among them that have a segment of their own.
     dedicated: u32,
+    /// Those that are batches.
+    batches: u32,
 }
 
 impl Tokens {
     fn issue(&mut self, buffer: Held, route: u16) -> u32 {
         self.dedicated += u32::from(buffer.is_dedicated());
+        self.batches += u32::from(route == BATCH_ROUTE);
         match self.free.pop() {
             Some(token) => {
                 self.held[token as usize] = Some((buffer, route));
@@ -128,6 +142,7 @@ impl Tokens {
         let entry = self.held.get_mut(token as usize).and_then(Option::take);
         let entry = entry.ok_or(Violation::Token(token))?;
         self.dedicated -= u32::from(entry.0.is_dedicated());
+        self.batches -= u32::from(entry.1 == BATCH_ROUTE);
         self.free.push(token);
         Ok(entry)
     }
@@ -142,7 +157,7 @@ struct Sending {
     windows: Vec<Window>,
     /// The window of each mailbox of the peer's port.
     by_mailbox: HashMap<u32, u16>,
-    /// Messages that the return ring still has to account for.
+    /// Messages, and batches as such, that the return ring still has to account for.
     unreturned: u32,
     returns_limit: u32,
     /// Tells the peer that a sender of ours waits for room.
@@ -263,7 +278,7 @@ impl Link {
         if let Some(route) = sending.by_mailbox.get(&mailbox) {
             return Some(*route);
         }
-        let route = sending.open_window(mailbox, limit, None, usize::from(NO_ROUTE))?;
+        let route = sending.open_window(mailbox, limit, None, usize::from(BATCH_ROUTE))?;
         sending.by_mailbox.insert(mailbox, route);
         Some(route)
     }
@@ -378,7 +393,7 @@ impl Link {
         // Lost and stopped routes refuse nothing: they are found out when something is sent.
         sending.lost
             || !matches!(
-                self.check_room(&mut sending, route, 1),
+                self.check_room(&mut sending, route, 1, 1),
                 Err(Refusal::No(NoSend::Full(_)))
             )
     }
@@ -394,7 +409,7 @@ impl Link {
         let mut sending = lock(&self.sending);
         let outcome = (|| {
             self.begin(&mut sending)?;
-            self.check_room(&mut sending, route, descriptor.slots())?;
+            self.check_room(&mut sending, route, descriptor.slots(), 1)?;
             if let Some(buffer) = buffer {
                 self.session.announce(&self.pool, buffer.segment)?;
                 let token = self.issue(&mut sending, buffer.held, route);
@@ -409,7 +424,7 @@ impl Link {
                 }
             }
             sending.producer.push(descriptor);
-            sending.count(route, buffer.is_none());
+            sending.count(route, buffer.is_none(), 1);
             Ok(())
         })();
         drop(sending);
@@ -450,27 +465,33 @@ impl Link {
     }
 
     /// As [`send_request`](Self::send_request), for all that there is room for, with one ring of the bell: those sent
-    /// are gone from the front of `requests`. `Err` says why the next one was not sent.
-    pub(crate) fn send_requests(
-        &self,
-        requests: &mut VecDeque<(Descriptor, Option<Parcel>)>,
-    ) -> Result<(), NoSend> {
+    /// are gone from the front of `requests`. Gives how many messages that were, and why the next request was not sent.
+    pub(crate) fn send_requests(&self, requests: &mut VecDeque<Request>) -> (usize, Result<(), NoSend>) {
         let (mut outcome, mut count) = (Ok(()), 0);
         let mut sending = lock(&self.sending);
-        while let Some((descriptor, parcel)) = requests.front_mut() {
+        while let Some(request) = requests.front_mut() {
+            let Request {
+                descriptor,
+                parcel,
+                messages,
+            } = request;
             put_inline(descriptor, parcel);
-            outcome = self.try_request(&mut sending, descriptor, parcel);
+            outcome = if descriptor.is_batch() {
+                self.try_batch(&mut sending, descriptor, parcel, *messages)
+            } else {
+                self.try_request(&mut sending, descriptor, parcel)
+            };
             if outcome.is_err() {
                 break;
             }
+            count += *messages as usize;
             requests.pop_front();
-            count += 1;
         }
         drop(sending);
         if count > 0 {
             self.ring();
         }
-        self.refused(outcome)
+        (count, self.refused(outcome))
     }
 
     /// What comes before every message: now and then, what the peer has released is taken back.
@@ -493,23 +514,55 @@ impl Link {
     ) -> Result<(), Refusal> {
         self.begin(sending)?;
         let route = descriptor.route();
-        self.check_room(sending, route, descriptor.slots())?;
+        self.check_room(sending, route, descriptor.slots(), 1)?;
         let buffered = self.push(sending, descriptor, parcel, route)?;
-        sending.count(route, !buffered);
+        sending.count(route, !buffered, 1);
         Ok(())
     }
 
-    /// Whether the window, the return ring and the IO queue have room for one more message of so many slots.
-    fn check_room(&self, sending: &mut Sending, route: u16, slots: u64) -> Result<(), Refusal> {
+    /// As [`try_request`](Self::try_request), for a batch of so many messages.
+    fn try_batch(
+        &self,
+        sending: &mut Sending,
+        descriptor: &mut Descriptor,
+        parcel: &mut Option<Parcel>,
+        messages: u32,
+    ) -> Result<(), Refusal> {
+        self.begin(sending)?;
+        let route = descriptor.route();
+        self.check_room(sending, route, 1, messages)?;
+        self.push(sending, descriptor, parcel, BATCH_ROUTE)?;
+        sending.count(route, true, messages);
+        // The batch as such is given back too.
+        sending.unreturned += 1;
+        Ok(())
+    }
+
+    /// Most messages that one batch of this route may have, so that several find room in the window. 0: it is too small for
+    /// batches.
+    pub(crate) fn batch_limit(&self, route: u16) -> u32 {
+        let sending = lock(&self.sending);
+        let window = sending.windows.get(usize::from(route));
+        window.map_or(0, |window| (window.limit / 4).min(batch::MOST))
+    }
+
+    /// Whether the window, the return ring and the IO queue have room for so many slots and messages more.
+    fn check_room(
+        &self,
+        sending: &mut Sending,
+        route: u16,
+        slots: u64,
+        messages: u32,
+    ) -> Result<(), Refusal> {
         // A second look at each bound comes after the returns were taken.
         for again in [false, true] {
             let window = &sending.windows[usize::from(route)];
             if window.stopped {
                 return Err(Refusal::No(NoSend::Stopped));
             }
-            let bound = if window.held >= window.limit {
+            let bound = if window.held + messages > window.limit {
                 Bound::Window
-            } else if sending.unreturned >= sending.returns_limit {
+            } else if sending.unreturned + messages > sending.returns_limit {
                 Bound::Returns
             } else if !sending.producer.has_room(slots)? {
                 Bound::Ring
@@ -729,7 +782,7 @@ impl Link {
         sending.lost = true;
         // Relaxed: read only to answer sooner what the lock decides.
         self.lost.store(true, Ordering::Relaxed);
-        let undelivered = sending.unreturned;
+        let undelivered = sending.unreleased();
         sending.abandon_tokens();
         self.pool.release(sending.redeemed.drain(..));
         drop(sending);
@@ -748,7 +801,7 @@ impl Link {
         if !sending.lost {
             let _ = self.take_returns(&mut sending);
         }
-        (sending.sent, if sending.lost { 0 } else { sending.unreturned })
+        (sending.sent, if sending.lost { 0 } else { sending.unreleased() })
     }
 }
 
@@ -836,13 +889,18 @@ impl Sending {
         }
     }
 
-    /// One more message under way.
-    fn count(&mut self, route: u16, inline: bool) {
-        self.unreturned += 1;
-        self.sent += 1;
+    /// So many more messages under way.
+    fn count(&mut self, route: u16, inline: bool, messages: u32) {
+        self.unreturned += messages;
+        self.sent += u64::from(messages);
         let window = &mut self.windows[usize::from(route)];
-        window.held += 1;
-        window.held_inline += u32::from(inline);
+        window.held += messages;
+        window.held_inline += if inline { messages } else { 0 };
+    }
+
+    /// Messages sent that the peer has not released.
+    fn unreleased(&self) -> u32 {
+        self.unreturned - self.tokens.batches
     }
 
     fn settle(&mut self, what: Return) -> Result<u32, Violation> {

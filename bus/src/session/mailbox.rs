@@ -228,7 +228,7 @@ impl Mailbox {
             (Some(_), Some(node)) => node.unsubscribe(&self.binding),
             (None, Some(node)) => {
                 node.unbind(&self.binding);
-                node.counters.dead_letters.add(messages.len() as u64);
+                node.counters.dead_letters.add(messages.messages());
             }
             (_, None) => {}
         }

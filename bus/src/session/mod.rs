@@ -29,3 +29,4 @@ pub(crate) mod spin;
 pub(crate) mod tell;
 pub(crate) mod tell_all;
 pub(crate) mod topics;
+pub(crate) mod unbatch;

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    counters::Counters,
+    counters::{Counters, Traffic},
     directory::Claim,
     frame::{Binding, Frame},
     handshake::{self, HandshakeError, Me},
@@ -468,15 +468,20 @@ impl Node {
             .collect()
     }
 
-    /// Messages sent, and those of them not released.
-    pub(crate) fn traffic(&self) -> (u64, u64) {
-        let lost = self.counters.sent_on_lost_links.get();
-        self.all_links()
-            .iter()
-            .map(|link| link.counts())
-            .fold((lost, 0), |(sent, unreleased), (s, u)| {
-                (sent + s, unreleased + u64::from(u))
-            })
+    pub(crate) fn traffic(&self) -> Traffic {
+        let mut traffic = Traffic {
+            sent: self.counters.sent_on_lost_links.get(),
+            replies: self.counters.replies_on_lost_links.get(),
+            unreleased: 0,
+        };
+        for link in self.all_links() {
+            let (sent, unreleased) = link.counts();
+            traffic.sent += sent;
+            traffic.unreleased += u64::from(unreleased);
+            // The answering end of a link sends nothing else.
+            traffic.replies += if link.asking { 0 } else { sent };
+        }
+        traffic
     }
 
     /// Takes back what the peers have released, everywhere.

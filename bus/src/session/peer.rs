@@ -505,7 +505,11 @@ impl Session {
         let asks = port.lose_link(link.id);
         let undelivered = link.lose();
         self.counters.undelivered.add(u64::from(undelivered));
-        self.counters.sent_on_lost_links.add(link.counts().0);
+        let sent = link.counts().0;
+        self.counters.sent_on_lost_links.add(sent);
+        if !link.asking {
+            self.counters.replies_on_lost_links.add(sent);
+        }
         if asks > 0 || undelivered > 0 {
             tracing::info!(peer = %self.peer.name, asks, undelivered, "link lost with messages under way");
         }

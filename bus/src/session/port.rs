@@ -16,11 +16,11 @@ use std::{
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::{Context, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
-    asks::{Asks, Failure, Outcome, Ticket},
+    asks::{Asks, Failure, Ticket},
     delivery::{Delivery, Sender},
     link::Link,
     mailbox::{Intake, Mailbox},
@@ -32,6 +32,7 @@ use crate::{
     config::Spin,
     error::ResourceError,
     shm::{
+        batch,
         bell::Bell,
         checked::Violation,
         descriptor::{Descriptor, Head, SlotKind},
@@ -125,15 +126,6 @@ impl State {
             self.wakers.extend(self.task.clone());
         }
     }
-
-    /// Takes an ask's outcome, or registers its task if it has one to register.
-    pub(crate) fn poll_ask(&mut self, port: &Port, ticket: Ticket, waker: Option<&Waker>) -> Option<Outcome> {
-        let outcome = self.asks.poll(ticket, waker);
-        if outcome.is_some() {
-            port.runnable_sub(1);
-        }
-        outcome
-    }
 }
 
 /// A thread's port.
@@ -144,7 +136,7 @@ pub(crate) struct Port {
     bell: Bell,
     segment: Arc<Segment>,
     watcher: Watcher,
-    /// Asks completed but not yet taken, and mailboxes with messages: tasks that have something to do.
+    /// Mailboxes with messages: tasks that have something to do, as have those whose asks have ended.
     runnable: AtomicU32,
     /// Asks that exist, sent or not.
     asking: AtomicU32,
@@ -266,7 +258,6 @@ impl Port {
     /// The receiving links, and what delivering from them needs.
     fn delivering<'a>(&'a self, state: &'a mut State) -> (&'a mut Vec<Receiving>, Delivering<'a>) {
         let context = Delivering {
-            port: self,
             mailboxes: &state.mailboxes,
             asks: &mut state.asks,
             wakers: &mut state.wakers,
@@ -302,6 +293,23 @@ impl Port {
         let found = self.drain(state);
         fault!(Parked);
         found == 0
+    }
+
+    /// Opens an ask that is about to be sent. `flows` is for one of several at a time, which leaves the looking to the port's task
+    /// where that one looks: it gives the waker and the time for the reply. Returns whether the ask is registered.
+    pub(crate) fn open_ask(&self, link: u32, flows: Option<(&Waker, Duration)>) -> (Ticket, bool) {
+        self.with(|state| {
+            let ticket = state.asks.open(link);
+            state.asks.sent(ticket, true);
+            let flows = flows
+                .filter(|_| self.watcher == Watcher::Task && state.task.is_some() && state.policy.pays());
+            if let Some((waker, time)) = flows {
+                self.watch(state);
+                state.asks.poll(ticket, Some(waker));
+                state.asks.limit_soon(ticket, time);
+            }
+            (ticket, flows.is_some())
+        })
     }
 
     /// Somebody has begun to look: producers need not ring.
@@ -369,7 +377,7 @@ impl Port {
                     state.helpers += 1;
                 }
             }
-            let busy = self.runnable.load(Ordering::Relaxed) > 0;
+            let busy = self.runnable.load(Ordering::Relaxed) > 0 || state.asks.has_completed();
             let until = *burst_until.get_or_insert(now + BURST);
             let step = match (look, busy) {
                 // Others have something to do; the watcher looks after them.
@@ -447,7 +455,6 @@ impl Port {
             }
             let gone = at.map(|at| state.links.swap_remove(at));
             let awaited = state.asks.lose(id, &mut state.wakers);
-            self.runnable_add(awaited);
             (gone, awaited)
         });
         drop(gone);
@@ -460,8 +467,7 @@ impl Port {
         self.closed.store(true, Ordering::Relaxed);
         let (links, mailboxes) = self.with(|state| {
             for receiving in &state.links {
-                let awaited = state.asks.lose(receiving.link.id, &mut state.wakers);
-                self.runnable_add(awaited);
+                state.asks.lose(receiving.link.id, &mut state.wakers);
             }
             state.wakers.extend(state.task.take());
             (
@@ -513,7 +519,6 @@ pub(crate) enum Step<T> {
 
 /// What delivering needs besides the link itself.
 struct Delivering<'a> {
-    port: &'a Port,
     mailboxes: &'a Mailboxes,
     asks: &'a mut Asks,
     wakers: &'a mut Vec<Waker>,
@@ -561,14 +566,21 @@ impl<'a> Delivering<'a> {
             return Err(Violation::Direction);
         }
         if link.asking {
-            let mut descriptor = Descriptor::EMPTY;
-            receiving.consumer.read(head, &mut descriptor)?;
-            return self.answer(link, kind, &descriptor);
+            return self.answer(receiving, kind, head);
         }
-        if receiving.delivered >= receiving.allowed {
+        // A batch is released by its messages and, at last, by itself.
+        let (mut messages, mut releases) = (1, 1);
+        if kind == SlotKind::Batch {
+            messages = u64::from(batch::count(head.correlation())?);
+            releases += messages;
+            if !head.has_buffer() {
+                return Err(Violation::Batch);
+            }
+        }
+        if receiving.delivered + releases > receiving.allowed {
             let limit = u64::from(link.receiving_limit);
             receiving.allowed = link.inbound.released() + limit;
-            if receiving.delivered >= receiving.allowed {
+            if receiving.delivered + releases > receiving.allowed {
                 return Err(Violation::Unreleased { limit });
             }
         }
@@ -613,15 +625,15 @@ impl<'a> Delivering<'a> {
             }
             return found;
         }
-        delivery.inbound = Some(link.inbound.clone());
+        delivery.inbound = Some(link.inbound.share());
         delivery.sender = match kind {
             SlotKind::Ask => Sender::Asker(link.clone()),
             _ => Sender::Any,
         };
-        receiving.delivered += 1;
+        receiving.delivered += releases;
         match intake {
             Some((_, intake)) if !is_dead => intake.filled(self.wakers),
-            _ => link.session.counters.dead_letters.add(1),
+            _ => link.session.counters.dead_letters.add(messages),
         }
         Ok(true)
     }
@@ -674,30 +686,22 @@ impl<'a> Delivering<'a> {
         Ok(true)
     }
 
-    fn answer(
-        &mut self,
-        link: &Arc<Link>,
-        kind: SlotKind,
-        descriptor: &Descriptor,
-    ) -> Result<bool, Violation> {
-        let correlation = descriptor.correlation();
-        let outcome = if kind == SlotKind::Reply {
-            if !link.inbound.has_memory_of(descriptor)? {
+    fn answer(&mut self, receiving: &Receiving, kind: SlotKind, head: Head) -> Result<bool, Violation> {
+        let (link, correlation) = (&receiving.link, head.correlation());
+        if kind == SlotKind::Reply {
+            let place = self.asks.reply_place(link.id, correlation)?;
+            receiving.consumer.read(head, place)?;
+            if !link.inbound.has_memory_of(place)? {
                 return Ok(false);
             }
-            let lease = link.inbound.clone().lease(descriptor, true);
-            Outcome::Reply(lease.map_err(|(_, violation)| violation)?)
+            self.asks
+                .replied(link.id, correlation, &link.inbound, self.wakers)?;
         } else {
-            Outcome::Failed(Failure::from_code(descriptor.mailbox()))
-        };
-        let unknown = |()| Violation::Correlation(correlation);
-        let awaited = self
-            .asks
-            .complete(link.id, correlation, || outcome, self.wakers)
-            .map_err(unknown)?;
-        self.port.runnable_add(u32::from(awaited));
+            let failure = Failure::from_code(head.mailbox());
+            self.asks.failed(link.id, correlation, failure, self.wakers)?;
+        }
         // A reply in a buffer keeps the ask's place until it is released.
-        if descriptor.buffer().is_none() {
+        if !head.has_buffer() {
             link.room.close_ask();
         }
         Ok(true)
@@ -743,11 +747,11 @@ impl Port {
                 receiving.link.collect(wakers);
             }
         }
-        let expired = {
+        {
             let State { asks, wakers, .. } = &mut *state;
-            asks.expire(now, wakers)
-        };
-        self.runnable_add(expired);
+            asks.date(now);
+            asks.expire(now, wakers);
+        }
         let helped = std::mem::replace(&mut watch.seen, state.helped) != state.helped;
         if self.goes_on_watching(watch, &state, helped || delivered > 0, now) {
             wake(state);
@@ -757,7 +761,10 @@ impl Port {
             }
             return Next::Again;
         }
-        watch.until = None;
+        if watch.until.take().is_some() && self.asking() > 0 {
+            // An ask that left the looking to this task has had nothing of it.
+            state.policy.miss();
+        }
         let looked_after = self.watcher == Watcher::Helpers && state.helpers > 0;
         while !looked_after && !self.park(&mut state) {}
         let deadline = state.asks.next_deadline();
@@ -785,7 +792,7 @@ impl Port {
     fn burst(&self, from: Instant) {
         let until = from + BURST;
         while self.runnable.load(Ordering::Relaxed) == 0
-            && self.with(|state| self.drain(state)) == 0
+            && self.with(|state| self.drain(state) == 0 && !state.asks.has_completed())
             && Instant::now() < until
         {
             std::hint::spin_loop();

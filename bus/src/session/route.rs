@@ -201,6 +201,11 @@ impl Route {
         )
     }
 
+    /// See [`Link::batch_limit`].
+    pub(crate) fn batch_limit(&self) -> u32 {
+        self.link.batch_limit(self.route)
+    }
+
     /// Packs, after taking back what any peer has released if there was no memory.
     pub(crate) fn pack_or_collect<T: ShmRoot>(&self, value: &T) -> Result<Parcel, SendError> {
         let session = &self.link.session;

@@ -34,6 +34,16 @@ pub(crate) enum Violation {
     MessageKind { kind: u16, kinds: usize },
     #[error("a reply with correlation {0:#x}, which was not asked of this peer")]
     Correlation(u64),
+    #[error("a batch of {said} messages, where 1 to {most} are allowed")]
+    Count { said: u64, most: u32 },
+    #[error("a message of {len:?} bytes at {from} does not lie in its batch of {bytes} bytes")]
+    Part {
+        from: usize,
+        len: Option<u32>,
+        bytes: usize,
+    },
+    #[error("a batch that is not in a buffer")]
+    Batch,
     #[error("more than {limit} messages are unreleased on one link")]
     Unreleased { limit: u64 },
     #[error("no room for a reply: the peer asked more than its {0} asks")]
@@ -127,6 +137,23 @@ pub(crate) fn place(offset: u64, len: u64, segment_bytes: usize, limit: usize) -
     } else {
         Err(Violation::Buffer { offset, len, bytes })
     }
+}
+
+/// How many there are of something, from 1.
+pub(crate) fn count(said: u64, most: u32) -> Result<u32, Violation> {
+    u32::try_from(said)
+        .ok()
+        .filter(|count| (1..=most).contains(count))
+        .ok_or(Violation::Count { said, most })
+}
+
+/// A part of so many bytes; `None` if there was not even a length.
+#[inline]
+pub(crate) fn part(from: usize, len: Option<u32>, bytes: usize) -> Result<std::ops::Range<usize>, Violation> {
+    len.and_then(|len| from.checked_add(len as usize))
+        .filter(|end| *end <= bytes)
+        .map(|end| from..end)
+        .ok_or(Violation::Part { from, len, bytes })
 }
 
 #[cfg(all(test, not(loom)))]

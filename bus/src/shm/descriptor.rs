@@ -19,6 +19,8 @@ pub(crate) enum SlotKind {
     Fail = 4,
     /// A message of a topic.
     Publish = 5,
+    /// Many tells in one buffer; how many stands in the correlation's place.
+    Batch = 6,
 }
 
 /// The payload stands in a buffer of the pool instead of the slot.
@@ -57,6 +59,7 @@ impl Head {
             3 => Ok(SlotKind::Reply),
             4 => Ok(SlotKind::Fail),
             5 => Ok(SlotKind::Publish),
+            6 => Ok(SlotKind::Batch),
             other => Err(Violation::Kind(other)),
         }
     }
@@ -92,6 +95,12 @@ impl Head {
     #[inline]
     pub(crate) fn slots(self) -> u64 {
         1 + u64::from(usize::from(self.inline_len()) > SLOT_BYTES)
+    }
+
+    /// Whether it is a batch.
+    #[inline]
+    pub(crate) fn is_batch(self) -> bool {
+        (self.0[0] >> 32) as u8 == SlotKind::Batch as u8
     }
 
     #[inline]
@@ -160,6 +169,11 @@ impl Descriptor {
     pub(crate) fn set_inline_len(&mut self, len: usize) {
         debug_assert!(len <= INLINE_BYTES);
         self.head.0[0] |= (len as u64 & 0xff) << 48;
+    }
+
+    #[inline]
+    pub(crate) fn set_correlation(&mut self, correlation: u64) {
+        self.head.0[2] = correlation;
     }
 
     /// Puts a payload of at most [`INLINE_BYTES`] into the descriptor itself.

@@ -20,6 +20,8 @@ use super::{
 
 /// What a batch of handlers releases is told at the latest when so many messages have come together.
 const PENDING_MOST: usize = 32;
+/// Handles of one link that a thread keeps while its messages are handled.
+const SPARE_MOST: usize = 256;
 /// How much of a payload is asked for when its descriptor is seen, in bytes: of longer ones the processor fetches the
 /// rest by itself.
 const AHEAD_BYTES: usize = 512;
@@ -80,6 +82,9 @@ struct Pending {
     /// Inline messages, all of one route.
     route: u16,
     credits: u16,
+    /// Handles of the same link that released messages had, for the next ones: counting them up and down for each message
+    /// costs as much as the rest of its release.
+    spare: Vec<Arc<Inbound>>,
 }
 
 thread_local! {
@@ -109,12 +114,24 @@ impl Pending {
         if due {
             link.kick();
         }
-        if !idle {
+        if idle {
+            self.spare.clear();
+        } else {
             self.link = Some(link);
         }
     }
 
+    /// Keeps a handle for [`Inbound::share`], if it is one of the link whose messages are released.
+    #[inline]
+    fn spare(&mut self, link: Arc<Inbound>) {
+        if self.spare.len() < SPARE_MOST && self.link.as_ref().is_some_and(|known| Arc::ptr_eq(known, &link))
+        {
+            self.spare.push(link);
+        }
+    }
+
     /// Takes it in, if a batch is under way.
+    #[inline]
     fn add(&mut self, link: &Arc<Inbound>, what: Return) -> bool {
         if !self.batch {
             return false;
@@ -280,12 +297,12 @@ impl Inbound {
         fault!(Refusing);
         match descriptor.buffer() {
             Some(buffer) if buffer.segment & DEDICATED == 0 => {
-                self.give_back(Return::Nack(buffer.token), 0);
+                self.clone().give_back(Return::Nack(buffer.token), 0);
                 self.bell.ring();
             }
             Some(buffer) => {
                 drop(self.memory.take(buffer.segment));
-                self.give_back(Return::Nack(buffer.token), 0);
+                self.clone().give_back(Return::Nack(buffer.token), 0);
                 self.bell.ring();
             }
             None => self.discard(descriptor),
@@ -300,9 +317,9 @@ impl Inbound {
                     // Unmaps it.
                     drop(self.memory.take(buffer.segment));
                 }
-                self.give_back(Return::Token(buffer.token), 0);
+                self.clone().give_back(Return::Token(buffer.token), 0);
             }
-            None => self.give_back(
+            None => self.clone().give_back(
                 Return::Credit {
                     route: descriptor.route(),
                     count: 1,
@@ -322,20 +339,43 @@ impl Inbound {
         lock(&self.releases).released
     }
 
-    /// Gives one message back. With the others of its batch, unless its memory is worth telling of at once.
+    /// Another handle of it, for a message.
     #[inline]
-    pub(crate) fn give_back(self: &Arc<Self>, what: Return, bytes: usize) {
+    pub(crate) fn share(self: &Arc<Self>) -> Arc<Self> {
+        let spare = PENDING.try_with(|pending| {
+            let mut pending = pending.try_borrow_mut().ok()?;
+            let last = pending.spare.last()?;
+            if !Arc::ptr_eq(last, self) {
+                return None;
+            }
+            pending.spare.pop()
+        });
+        spare.ok().flatten().unwrap_or_else(|| self.clone())
+    }
+
+    /// Gives one message back, with the handle that it had. With the others of its batch, unless its memory is worth telling
+    /// of at once.
+    #[inline]
+    pub(crate) fn give_back(self: Arc<Self>, what: Return, bytes: usize) {
+        let mut this = Some(self);
         // `try_with`: a lease may be dropped while its thread's locals are being torn down.
-        let pending = bytes < TELL_FROM
-            && PENDING.try_with(|pending| {
-                // In use: what is being told releases nothing, but this costs no more than to be sure.
-                pending
-                    .try_borrow_mut()
-                    .is_ok_and(|mut pending| pending.add(self, what))
-            }) == Ok(true);
-        if !pending {
-            lock(&self.releases).push(what, 1);
-            self.kick();
+        let _ = PENDING.try_with(|pending| {
+            // In use: what is being told releases nothing, but this costs no more than to be sure.
+            if bytes < TELL_FROM
+                && let Ok(mut pending) = pending.try_borrow_mut()
+                && this.as_ref().is_some_and(|this| pending.add(this, what))
+                && let Some(this) = this.take()
+            {
+                pending.spare(this);
+            }
+        });
+        if let Some(this) = this {
+            let messages = match what {
+                Return::Credit { count, .. } => count.into(),
+                Return::Token(_) | Return::Nack(_) => 1,
+            };
+            lock(&this.releases).push(what, messages);
+            this.kick();
         }
     }
 

@@ -31,7 +31,7 @@ pub(crate) const SECOND_BYTES: usize = 56;
 /// Bytes of payload that travel in the IO queue itself, in one slot or two.
 pub(crate) const INLINE_BYTES: usize = SLOT_BYTES + SECOND_BYTES;
 /// Names this layout; the last byte is its version.
-pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"shmbusL\x03");
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"shmbusL\x04");
 /// Bytes of payload that a topic message may carry in the IO queue.
 pub(crate) const TOPIC_INLINE_BYTES: usize = INLINE_BYTES - TOPIC_BYTES;
 /// Bytes of its payload that say which topic it is of, and when it was published.

@@ -1,6 +1,6 @@
 //! One received message's bytes, and the duty to give them back.
 
-use std::{ptr::NonNull, sync::Arc};
+use std::{ops::Range, ptr::NonNull, sync::Arc};
 
 use rkyv::util::AlignedVec;
 
@@ -19,6 +19,8 @@ enum Bytes {
     Inline(Private),
     /// In the sender's memory.
     Shared(Shared),
+    /// In a batch.
+    Part(Part),
     /// Archived by this process for itself.
     Heap(AlignedVec<16>),
 }
@@ -42,7 +44,18 @@ struct Shared {
     bytes: SharedBytes,
     /// A reply: its release frees a place for another ask.
     reply: bool,
-    inbound: Arc<Inbound>,
+    /// `None` once it is dropped.
+    inbound: Option<Arc<Inbound>>,
+}
+
+/// One message of a batch, whose memory goes back when its last message is released.
+#[derive(Debug)]
+struct Part {
+    whole: Arc<Lease>,
+    at: Range<usize>,
+    /// `None` once it is dropped.
+    inbound: Option<Arc<Inbound>>,
+    route: u16,
 }
 
 /// A checked place in a peer's memory.
@@ -79,7 +92,35 @@ impl Lease {
         Self(Bytes::Shared(Shared {
             bytes,
             reply,
-            inbound,
+            inbound: Some(inbound),
+        }))
+    }
+
+    /// A copy of the first `len` bytes, at most [`INLINE_BYTES`]; `inbound` is told when it is released.
+    #[inline(always)]
+    pub(crate) fn copy(from: &[u8], len: u8, route: u16, inbound: Arc<Inbound>) -> Self {
+        // As many as fit, where there are: a copy of a known length is a few instructions. Nobody sees what is behind `len`.
+        let bytes = match from.first_chunk() {
+            Some(bytes) => *bytes,
+            None => padded(from),
+        };
+        Self(Bytes::Inline(Private {
+            bytes,
+            inbound: Some(inbound),
+            route,
+            len: len.min(INLINE_BYTES as u8),
+            _niche: true,
+        }))
+    }
+
+    /// These bytes of a batch; `inbound` is told when they are released.
+    #[inline]
+    pub(crate) fn part(whole: Arc<Lease>, at: Range<usize>, inbound: Arc<Inbound>, route: u16) -> Self {
+        Self(Bytes::Part(Part {
+            whole,
+            at,
+            inbound: Some(inbound),
+            route,
         }))
     }
 
@@ -89,7 +130,7 @@ impl Lease {
     }
 
     /// The message. Inline messages move with the lease; all others stay where they are.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.0 {
             // `len` was checked before; `get` keeps that no panic depends on it.
@@ -101,21 +142,40 @@ impl Lease {
             Bytes::Shared(shared) => unsafe {
                 std::slice::from_raw_parts(shared.bytes.first.as_ptr(), shared.bytes.len)
             },
+            Bytes::Part(part) => part.bytes(),
             Bytes::Heap(bytes) => bytes,
         }
     }
 }
 
+impl Part {
+    /// Out of line, because it looks up the bytes of another lease.
+    #[inline(never)]
+    fn bytes(&self) -> &[u8] {
+        // Checked before; `get` keeps that no panic depends on it.
+        self.whole.bytes().get(self.at.clone()).unwrap_or(&[])
+    }
+}
+
+/// The last bytes of a batch.
+fn padded(from: &[u8]) -> [u8; INLINE_BYTES] {
+    let mut bytes = [0; INLINE_BYTES];
+    let len = from.len().min(INLINE_BYTES);
+    bytes[..len].copy_from_slice(&from[..len]);
+    bytes
+}
+
 impl Lease {
     /// These bytes are not what their sender should have sent: its session is closed.
     pub(crate) fn violated(&self, violation: Violation) {
-        match &self.0 {
-            Bytes::Inline(Private {
-                inbound: Some(inbound),
-                ..
-            }) => inbound.violated(violation),
-            Bytes::Shared(shared) => shared.inbound.violated(violation),
-            Bytes::Inline(_) | Bytes::Heap(_) => {}
+        let inbound = match &self.0 {
+            Bytes::Inline(Private { inbound, .. })
+            | Bytes::Part(Part { inbound, .. })
+            | Bytes::Shared(Shared { inbound, .. }) => inbound.as_ref(),
+            Bytes::Heap(_) => None,
+        };
+        if let Some(inbound) = inbound {
+            inbound.violated(violation);
         }
     }
 }
@@ -123,26 +183,31 @@ impl Lease {
 impl Drop for Lease {
     #[inline]
     fn drop(&mut self) {
-        match &self.0 {
-            Bytes::Inline(Private {
-                inbound: Some(inbound),
-                route,
+        let (inbound, route) = match &mut self.0 {
+            Bytes::Inline(Private { inbound, route, .. }) | Bytes::Part(Part { inbound, route, .. }) => {
+                (inbound.take(), *route)
+            }
+            Bytes::Shared(Shared {
+                bytes,
+                reply,
+                inbound,
                 ..
             }) => {
-                let credit = Return::Credit {
-                    route: *route,
-                    count: 1,
+                let Some(inbound) = inbound.take() else {
+                    return;
                 };
-                inbound.give_back(credit, 0);
-            }
-            Bytes::Shared(shared) => {
-                let SharedBytes { token, len, .. } = shared.bytes;
-                shared.inbound.give_back(Return::Token(token), len);
-                if shared.reply {
-                    shared.inbound.room.close_ask();
+                let asked = reply.then(|| inbound.room.clone());
+                inbound.give_back(Return::Token(bytes.token), bytes.len);
+                if let Some(room) = asked {
+                    room.close_ask();
                 }
+                return;
             }
-            Bytes::Inline(_) | Bytes::Heap(_) => {}
+            Bytes::Heap(_) => return,
+        };
+        // The handle goes with what is given back: whoever gathers that has use for it.
+        if let Some(inbound) = inbound {
+            inbound.give_back(Return::Credit { route, count: 1 }, 0);
         }
     }
 }

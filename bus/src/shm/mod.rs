@@ -5,6 +5,8 @@
 //! tokio nor actors; the parts that hold shared state are also their own loom models.
 
 #[cfg(not(loom))]
+pub(crate) mod batch;
+#[cfg(not(loom))]
 pub(crate) mod bell;
 pub(crate) mod cells;
 pub(crate) mod checked;

@@ -1,10 +1,14 @@
 //! Many tells at once, and payloads of every size around the edges of a slot.
 
+use actix::prelude::*;
 use futures_util::FutureExt;
-use shmbus::error::{SendError, TellAllError};
+use shmbus::{
+    error::{SendError, TellAllError},
+    prelude::*,
+};
 
 use crate::{
-    service::{Blob, Keep, Note, bytes, digest, settled, start},
+    service::{Blob, Keep, Note, Panic, Ping, bytes, digest, settled, start},
     support::{Place, eventually, soon, system},
 };
 
@@ -129,6 +133,134 @@ fn payloads_of_every_small_size_arrive_whole_both_ways() {
             let reply = soon("an answer", actor.ask(&blob)).await.unwrap();
             assert_eq!(reply.to_owned(), digest(seq, &blob.data));
         }
+        settled(&bus).await;
+    });
+}
+
+fn keeps(range: std::ops::Range<u64>, len: usize) -> Vec<Keep> {
+    range
+        .map(|seq| Keep {
+            seq,
+            data: bytes(seq, len),
+        })
+        .collect()
+}
+
+/// Each message of a batch has its own place in the window; of the memory, small ones keep nothing and longer ones their batch.
+#[test]
+fn what_is_kept_of_a_batch_keeps_its_place_and_no_other() {
+    let place = Place::new();
+    system(async {
+        let mut server = start(&place, &["server", "actor"]).await;
+        let bus = place.config("client").join().await.unwrap();
+        let actor = bus.address::<Keep>("actor").await.unwrap();
+        soon("small ones", actor.tell_all(&keeps(0..500, 20)))
+            .await
+            .unwrap();
+        server.until_kept(500).await;
+        eventually("the memory of the batches is back", || {
+            let stats = bus.stats();
+            stats.unreleased == 500 && stats.pool_buffers == 0
+        })
+        .await;
+        soon("longer ones", actor.tell_all(&keeps(500..1000, 300)))
+            .await
+            .unwrap();
+        server.until_kept(1000).await;
+        assert!(bus.stats().pool_buffers > 0);
+        server.expect_after("read", "1000").await;
+        server.expect_after("release 999", "999").await;
+        eventually("all but one batch are back", || {
+            let stats = bus.stats();
+            stats.unreleased == 1 && stats.pool_buffers == 1
+        })
+        .await;
+        server.expect_after("read", "1").await;
+        server.expect_after("release 1", "1").await;
+        settled(&bus).await;
+    });
+}
+
+#[test]
+fn batches_that_a_killed_process_had_are_counted_and_their_memory_is_back() {
+    let place = Place::new();
+    system(async {
+        let mut server = start(&place, &["server", "actor"]).await;
+        let bus = place.config("client").join().await.unwrap();
+        let actor = bus.address::<Note>("actor").await.unwrap();
+        server.expect_after("block", "blocked").await;
+        soon("the notes", actor.tell_all(&notes(0..700))).await.unwrap();
+        assert_eq!(bus.stats().unreleased, 700);
+        server.kill();
+        eventually("the loss", || bus.stats().undelivered == 700).await;
+        settled(&bus).await;
+    });
+}
+
+#[test]
+fn batches_for_an_actor_that_has_stopped_are_dead_letters_message_by_message() {
+    let place = Place::new();
+    system(async {
+        let mut server = start(&place, &["server", "actor", "quiet"]).await;
+        let bus = place.config("client").join().await.unwrap();
+        let actor = bus.address::<(Note, Panic)>("actor").await.unwrap();
+        server.expect_after("block", "blocked").await;
+        soon("the first notes", actor.tell_all(&notes(0..100)))
+            .await
+            .unwrap();
+        actor.tell(&Panic).await.unwrap();
+        soon("the other notes", actor.tell_all(&notes(100..300)))
+            .await
+            .unwrap();
+        server.expect_after("go on", "unblocked").await;
+        server.until_stat("dead_letters", 200).await;
+        server.until_count(100).await;
+        settled(&bus).await;
+    });
+}
+
+/// An actor that was running before it had a name gets its messages by way of its own mailbox.
+struct Listener(Vec<u64>);
+
+impl Actor for Listener {
+    type Context = Context<Self>;
+}
+
+impl Handler<Received<Note>> for Listener {
+    type Result = ();
+    fn handle(&mut self, note: Received<Note>, _: &mut Context<Self>) {
+        self.0.push(note.seq.to_native());
+    }
+}
+
+impl Handler<Received<Ping>> for Listener {
+    type Result = u64;
+    fn handle(&mut self, _: Received<Ping>, _: &mut Context<Self>) -> u64 {
+        assert!(self.0.is_sorted(), "out of order: {:?}", self.0);
+        self.0.len() as u64
+    }
+}
+
+#[test]
+fn batches_reach_a_running_actor_in_order_too() {
+    let place = Place::new();
+    system(async {
+        let bus = place.config("node").join().await.unwrap();
+        let running = Listener(Vec::new()).start();
+        bus.bind_addr("listener", running)
+            .handles::<Note>()
+            .handles::<Ping>()
+            .start()
+            .await
+            .unwrap();
+        let listener = bus.address::<(Note, Ping)>("listener").await.unwrap();
+        soon("the notes", listener.tell_all(&notes(0..2500)))
+            .await
+            .unwrap();
+        assert_eq!(
+            *soon("the count", listener.ask(&Ping { n: 0 })).await.unwrap(),
+            2500
+        );
         settled(&bus).await;
     });
 }

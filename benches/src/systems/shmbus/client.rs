@@ -35,6 +35,19 @@ pub(super) async fn drive(run: &Run, spin: Spin) -> Result<Driven> {
     Ok(Meter::report(meters))
 }
 
+/// The same, with many messages told by one call.
+pub(super) async fn drive_batches(run: &Run, spin: Spin) -> Result<Driven> {
+    let bus = config(run, "client", spin).join().await?;
+    let meters = match (run.shape.kind, run.payload()) {
+        (Kind::Mixed, _) => senders(&bus, run, batches::<Mixed>).await?,
+        (_, 32) if run.shape.held == 0 => senders(&bus, run, batches::<Tell32>).await?,
+        (_, 64) if run.shape.held == 0 => senders(&bus, run, batches::<Tell64>).await?,
+        _ => senders(&bus, run, batches::<Tell>).await?,
+    };
+    bus.leave().await;
+    Ok(Meter::report(meters))
+}
+
 /// The same, with payloads written where they are sent from.
 pub(in crate::systems) fn drive_loans(run: &Run, spin: Spin) -> Result<Driven> {
     actix::System::new().block_on(async {
@@ -167,7 +180,21 @@ async fn one_way<M: Load>(bus: Bus, run: Run, index: usize) -> Result<Meter> {
     })
 }
 
-/// As fast as the receivers take them. What sends several messages with one call belongs here.
+/// Told by one call in [`batches`].
+const BATCH: usize = 128;
+
+async fn batches<M: Load>(bus: Bus, run: Run, index: usize) -> Result<Meter> {
+    let mut actors = Actors::<M>::open(&bus, &run, index).await?;
+    let mut messages: Vec<M> = (0..BATCH).map(|_| M::new(run.payload())).collect();
+    one_way!(&run, actors, |meter| while !meter.is_over() {
+        for message in &mut messages {
+            message.write(meter.send_as(M::expected));
+        }
+        actors.next().tell_all(&messages).await?;
+    })
+}
+
+/// As fast as the receivers take them.
 async fn tell<M: Load>(actors: &mut Actors<M>, message: &mut M, meter: &mut Meter) -> Result<()> {
     while !meter.is_over() {
         message.write(meter.send_as(M::expected));

@@ -41,6 +41,11 @@ fn config(run: &Run, node: &str, spin: Spin) -> Config {
     }
 }
 
+/// See [`super::System::drive`].
+pub(super) fn drive_batches(run: &Run, spin: Spin) -> Result<Driven> {
+    actix::System::new().block_on(client::drive_batches(run, spin))
+}
+
 /// See [`super::System::serve`].
 pub(super) fn serve(run: &Run, ready: fn(), spin: Spin) -> Result<()> {
     actix::System::new().block_on(async {

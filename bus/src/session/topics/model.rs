@@ -389,7 +389,7 @@ impl World {
             assert_eq!(lost, expected.dropped + expected.overwritten, "{expected:?}");
         }
         // This takes back what was released.
-        let (_, unreleased) = self.origin.traffic();
+        let unreleased = self.origin.traffic().unreleased;
         let kept = self.kept.len() as u64;
         assert_eq!(unreleased, each(|of| of.unreleased() as u64) + kept);
         let mut used: Vec<u64> = self
@@ -433,7 +433,7 @@ impl World {
         self.origin.unpublish(&self.topic);
         let clean = async {
             // In this order: the counting takes back what was released.
-            while self.origin.traffic().1 > 0 || self.origin.pool.usage().0 > 0 {
+            while self.origin.traffic().unreleased > 0 || self.origin.pool.usage().0 > 0 {
                 tokio::task::yield_now().await;
             }
         };
@@ -442,7 +442,7 @@ impl World {
             clean.is_ok(),
             "used {:?}, unreleased {}",
             self.origin.pool.usage(),
-            self.origin.traffic().1
+            self.origin.traffic().unreleased
         );
         assert_eq!(self.origin.counters.violations.get(), 0);
         assert_eq!(self.reader.counters.violations.get(), 0);

@@ -378,7 +378,7 @@ impl Port {
                 }
             }
             let busy = self.runnable.load(Ordering::Relaxed) > 0 || state.asks.has_completed();
-            let until = *burst_until.get_or_insert(now + BURST);
+            let until = *burst_until.get_or_insert_with(|| helper.wait.burst(now));
             let step = match (look, busy) {
                 // Others have something to do; the watcher looks after them.
                 (true, true) if self.watcher == Watcher::Task => Some(Step::Sleep),

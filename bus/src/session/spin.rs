@@ -7,6 +7,10 @@ use crate::config::Spin;
 /// One look within a poll lasts at most this long; then other tasks get their turn.
 pub(crate) const BURST: Duration = Duration::from_micros(5);
 
+/// A wait that has lasted so long gives way after each look, so that several that wait on one thread do not hold up each
+/// other, nor what else runs there.
+const LONG: Duration = Duration::from_micros(20);
+
 /// While looking does not pay, every so many-th wait tries it again.
 const TRIAL: u32 = 32;
 const BEST: u32 = 16;
@@ -85,12 +89,20 @@ impl Policy {
 pub(crate) struct Wait {
     /// `None` before the first look; then until when looking goes on, if it does.
     until: Option<Option<Instant>>,
+    /// When it is long.
+    long_from: Option<Instant>,
 }
 
 impl Wait {
     /// Whether it has not looked yet.
     pub(crate) fn is_new(&self) -> bool {
         self.until.is_none()
+    }
+
+    /// Until when it may look without giving way, from now on.
+    pub(crate) fn burst(&mut self, now: Instant) -> Instant {
+        let long_from = *self.long_from.get_or_insert_with(|| now + LONG);
+        if now < long_from { now + BURST } else { now }
     }
 
     /// Whether this wait may look on now. Begins the wait if it has not begun.
@@ -114,6 +126,7 @@ impl Wait {
 
     /// What was waited for has come.
     pub(crate) fn end(&mut self, policy: &mut Policy) {
+        self.long_from = None;
         if let Some(Some(_)) = self.until.take() {
             policy.hit();
         }
@@ -156,5 +169,15 @@ mod tests {
         // Now every look finds something: after the next try it looks every time.
         let hits: usize = (0..100).map(|_| usize::from(looks(&mut policy, true))).sum();
         assert!(hits > 100 - TRIAL as usize);
+    }
+
+    #[test]
+    fn a_long_wait_gives_way_after_each_look_until_the_next_one_begins() {
+        let mut policy = Policy::new(Spin::Always);
+        let (mut wait, now) = (Wait::default(), Instant::now());
+        assert_eq!(wait.burst(now), now + BURST);
+        assert_eq!(wait.burst(now + LONG), now + LONG);
+        wait.end(&mut policy);
+        assert_eq!(wait.burst(now + LONG), now + LONG + BURST);
     }
 }

@@ -361,7 +361,7 @@ impl Session {
         drop(ending);
     }
 
-    fn receive(self: &Arc<Self>, bytes: &[u8], fds: Vec<OwnedFd>) {
+    pub(crate) fn receive(self: &Arc<Self>, bytes: &[u8], fds: Vec<OwnedFd>) {
         let frame = match Frame::decode(bytes, fds.len()) {
             Ok(frame) => frame,
             Err(error) => {
@@ -512,7 +512,7 @@ impl Session {
     }
 
     /// The session is over: first its frames were read, now its rings, then the peer is dead.
-    fn end(self: &Arc<Self>) {
+    pub(crate) fn end(self: &Arc<Self>) {
         let gone: Vec<_> = {
             let mut links = lock(&self.links);
             links.ended = true;

@@ -12,7 +12,7 @@ pub(crate) fn encode(schema: &Schema) -> Option<Vec<u8>> {
         .map(|bytes| bytes.to_vec())
 }
 
-fn decode(bytes: &[u8]) -> Option<Schema> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<Schema> {
     let mut aligned = AlignedVec::<16>::with_capacity(bytes.len());
     aligned.extend_from_slice(bytes);
     rkyv::from_bytes::<Schema, rancor::Error>(&aligned).ok()

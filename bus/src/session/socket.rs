@@ -165,7 +165,7 @@ impl Socket {
     ///
     /// # Errors
     /// Also `WouldBlock`, if no packet is there.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz-internals"))]
     pub(crate) fn try_recv(&self, buf: &mut Vec<u8>) -> io::Result<Option<Packet>> {
         recv_on(self.fd.get_ref(), buf)
     }

@@ -159,6 +159,12 @@ fn cells<T: 'static>(memory: &Arc<impl Memory>, offset: usize, len: usize) -> Ce
     unsafe { Cells::new(first, len, memory.clone()) }
 }
 
+/// Every word of an own segment, for targets that write what a hostile peer may write.
+#[cfg(feature = "fuzz-internals")]
+pub(crate) fn words(segment: &Arc<Segment>) -> Cells<AtomicU64> {
+    cells(segment, 0, segment.bytes() / 8)
+}
+
 /// The parts of a link segment.
 #[derive(Debug)]
 pub(crate) struct LinkParts {

@@ -247,7 +247,8 @@ fn step(
             let mut descriptor = Descriptor::new(kind, mailbox, message, 1, input.u64());
             let payload = input.take(usize::from(len).min(96));
             descriptor.inline_mut()[..payload.len()].copy_from_slice(payload);
-            descriptor.set_inline_len(len.into());
+            // Whatever is claimed.
+            descriptor.head.0[0] |= u64::from(len) << 48;
             send(peer, &descriptor);
         }
         // The same in a buffer.

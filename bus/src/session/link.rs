@@ -869,7 +869,8 @@ impl Sending {
                 let messages = u32::from(count);
                 let window = self.windows.get_mut(usize::from(route));
                 let held = window.as_ref().map_or(0, |window| window.held_inline);
-                let Some(window) = window.filter(|_| messages <= held) else {
+                // A credit of nothing is none: a peer that writes one after the other would keep us reading.
+                let Some(window) = window.filter(|_| (1..=held).contains(&messages)) else {
                     return Err(Violation::Credit { route, count, held });
                 };
                 window.held_inline -= messages;

@@ -2,7 +2,7 @@
 
 use rkyv::{rancor, util::AlignedVec};
 
-use super::peer::Described;
+use super::{frame::SCHEMA_MAX, peer::Described};
 use crate::message::schema::Schema;
 
 /// A schema as bytes; `None` if it cannot be archived (nested too deeply).
@@ -10,6 +10,11 @@ pub(crate) fn encode(schema: &Schema) -> Option<Vec<u8>> {
     rkyv::to_bytes::<rancor::Error>(schema)
         .ok()
         .map(|bytes| bytes.to_vec())
+}
+
+/// A schema as an answer to a peer's question; `None` if it cannot be archived, or is too long for the frame.
+pub(crate) fn answer(schema: &Schema) -> Option<Vec<u8>> {
+    encode(schema).filter(|bytes| bytes.len() <= SCHEMA_MAX)
 }
 
 pub(crate) fn decode(bytes: &[u8]) -> Option<Schema> {

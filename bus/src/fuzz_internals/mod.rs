@@ -7,6 +7,7 @@ mod archives;
 mod frames;
 mod handshake;
 mod input;
+pub mod peer;
 mod schemas;
 mod seeds;
 mod segment;

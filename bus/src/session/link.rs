@@ -745,8 +745,10 @@ impl Link {
     /// Messages sent on this end, and those of them that the peer has not released.
     pub(crate) fn counts(&self) -> (u64, u32) {
         let mut sending = lock(&self.sending);
-        if !sending.lost {
-            let _ = self.take_returns(&mut sending);
+        if !sending.lost
+            && let Err(violation) = self.take_returns(&mut sending)
+        {
+            self.session.violated(violation);
         }
         (sending.sent, if sending.lost { 0 } else { sending.unreturned })
     }

@@ -71,6 +71,12 @@ pub use {
 #[path = "bench_internals.rs"]
 pub mod bench;
 
+/// For the targets in `fuzz/` and for `tests/corpus.rs` only.
+#[cfg(all(feature = "fuzz-internals", not(loom)))]
+#[doc(hidden)]
+#[path = "fuzz_internals/mod.rs"]
+pub mod fuzz;
+
 /// What most programs need. It shares no name with `actix::prelude`.
 #[cfg(not(loom))]
 pub mod prelude {

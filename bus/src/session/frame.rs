@@ -376,6 +376,12 @@ impl Frame {
                     TEXT_MAX,
                 )?;
                 within(kind, "depth", wanted.depth as usize, DEPTH_MAX)?;
+                within(
+                    kind,
+                    "number of kept messages",
+                    wanted.keep as usize,
+                    wanted.depth as usize,
+                )?;
                 named(kind, pattern::check_pattern(&wanted.pattern))
             }
             Frame::Link { .. }

@@ -87,6 +87,9 @@ impl Me {
         if hello.role != from {
             return Err(HandshakeError::OutOfTurn);
         }
+        if hello.id == self.id {
+            return Err(HandshakeError::OwnId);
+        }
         let missing = (hello.features ^ self.features) & REQUIRED;
         if missing != 0 {
             return Err(HandshakeError::Features {
@@ -164,6 +167,9 @@ pub(crate) enum HandshakeError {
     Descriptors,
     #[error("the peer takes itself for the side that we are")]
     OutOfTurn,
+    /// What is kept by node, its names above all, would be taken for this node's own.
+    #[error("the peer uses this node's own id")]
+    OwnId,
     #[error("the peer speaks protocol {theirs}, this node {ours}; both must be built with the same shmbus")]
     Version { theirs: u32, ours: u32 },
     #[error("required features {missing:#x} are on one side only (peer {theirs:#x}, this node {ours:#x})")]

@@ -798,8 +798,10 @@ impl Link {
     /// Messages sent on this end, and those of them that the peer has not released.
     pub(crate) fn counts(&self) -> (u64, u32) {
         let mut sending = lock(&self.sending);
-        if !sending.lost {
-            let _ = self.take_returns(&mut sending);
+        if !sending.lost
+            && let Err(violation) = self.take_returns(&mut sending)
+        {
+            self.session.violated(violation);
         }
         (sending.sent, if sending.lost { 0 } else { sending.unreleased() })
     }
@@ -927,7 +929,8 @@ impl Sending {
                 let messages = u32::from(count);
                 let window = self.windows.get_mut(usize::from(route));
                 let held = window.as_ref().map_or(0, |window| window.held_inline);
-                let Some(window) = window.filter(|_| messages <= held) else {
+                // A credit of nothing is none: a peer that writes one after the other would keep us reading.
+                let Some(window) = window.filter(|_| (1..=held).contains(&messages)) else {
                     return Err(Violation::Credit { route, count, held });
                 };
                 window.held_inline -= messages;

@@ -39,7 +39,6 @@ use super::{
 use crate::{
     config::Config,
     error::{BindError, JoinError, ResourceError},
-    message::schema::Schema,
     shm::{pool::Pool, sync::lock},
 };
 
@@ -448,8 +447,10 @@ impl Node {
         let Some(kind) = mailbox.kinds.iter().find(|own| own.name == kind) else {
             return (None, None);
         };
-        let fits = |schema: Schema| schemas::encode(&schema).filter(|b| b.len() <= super::frame::SCHEMA_MAX);
-        (fits((kind.schema)()), fits((kind.reply)()))
+        (
+            schemas::answer(&(kind.schema)()),
+            schemas::answer(&(kind.reply)()),
+        )
     }
 
     // ---- memory ----

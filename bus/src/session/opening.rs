@@ -173,7 +173,7 @@ impl Session {
     ) {
         let offer = match offer {
             Ok(offer) => offer,
-            Err(error) => return self.close(format!("link {link}: {error}")),
+            Err(error) => return self.refused(format_args!("link {link}"), &error),
         };
         // One link per pair of ports is all that a peer can use; this bounds what it can make us map.
         if lock(&self.links).by_id.len() >= node.config.links_per_peer() {
@@ -213,6 +213,11 @@ impl Session {
             let mut links = lock(&self.links);
             if links.ended {
                 return Err(OpenError::PeerLost);
+            }
+            // Ports are what the peer says they are: who subscribes with ever new ones gets no more links than who asks.
+            let known = links.asked.contains_key(&(port.id, to_port));
+            if !known && links.asked.len() >= node.config.links_per_peer() {
+                return Err(OpenError::Refused("too many links".to_owned()));
             }
             links.asked.entry((port.id, to_port)).or_default().clone()
         };

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    fmt::Display,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc, Mutex, OnceLock, Weak,
@@ -30,7 +31,6 @@ use crate::{
         faults::fault,
         memory::PeerMemory,
         pool::{DEDICATED, MAX_SEGMENTS, Pool},
-        segment::Mapping,
         sync::{AtomicU64 as SharedU64, lock},
     },
 };
@@ -107,6 +107,8 @@ pub(crate) struct Session {
     socket_full: AtomicBool,
     /// What the peer has not acknowledged yet.
     unheard: Unheard,
+    /// One reference for each subscription of the peer that is being attached, and ours.
+    attaching: Arc<()>,
     reason: OnceLock<String>,
     closing: Notify,
     /// True once the peer has told all the names it had at the handshake.
@@ -123,7 +125,7 @@ impl Session {
             pool: node.pool.clone(),
             message_limit: node.config.message_bytes,
             counters: node.counters.clone(),
-            memory: PeerMemory::new(),
+            memory: PeerMemory::new(node.config.peers),
             links: Mutex::default(),
             socket,
             announced: Default::default(),
@@ -131,6 +133,7 @@ impl Session {
             outbox_filled: Notify::new(),
             socket_full: AtomicBool::new(false),
             unheard: Unheard::default(),
+            attaching: Arc::default(),
             reason: OnceLock::new(),
             closing: Notify::new(),
             introduced: watch::Sender::new(false),
@@ -153,6 +156,17 @@ impl Session {
             self.counters.violations.add(1);
         }
         self.close(format!("protocol violation: {violation}"));
+    }
+
+    /// Something came that is not what it should be, or (by the error) that there is no room for here.
+    pub(crate) fn refused(&self, what: impl Display, error: &std::io::Error) {
+        if error.kind() != std::io::ErrorKind::InvalidData {
+            return self.close(format!("{what}: {error}"));
+        }
+        if self.reason.get().is_none() {
+            self.counters.violations.add(1);
+        }
+        self.close(format!("protocol violation: {what}: {error}"));
     }
 
     /// Sends a control frame, in order, now or as soon as the socket has room.
@@ -190,6 +204,16 @@ impl Session {
         }
         drop(outbox);
         self.outbox_filled.notify_one();
+    }
+
+    /// Subscriptions of the peer that are being attached. It may keep us waiting for each.
+    pub(crate) fn attaching(&self) -> usize {
+        Arc::strong_count(&self.attaching) - 1
+    }
+
+    /// One more is, until this is dropped.
+    pub(crate) fn begin_attaching(&self) -> Arc<()> {
+        self.attaching.clone()
     }
 
     /// Whether the peer has been told of something and has not acknowledged it.
@@ -341,7 +365,7 @@ impl Session {
                         hung_up = true;
                         self.close("the peer hung up");
                     }
-                    Err(error) => self.close(format!("its socket failed: {error}")),
+                    Err(error) => self.refused("its socket failed", &error),
                 },
                 error = self.flush() => {
                     // A broken pipe: what the peer said before is still to be read.
@@ -361,7 +385,7 @@ impl Session {
         drop(ending);
     }
 
-    fn receive(self: &Arc<Self>, bytes: &[u8], fds: Vec<OwnedFd>) {
+    pub(crate) fn receive(self: &Arc<Self>, bytes: &[u8], fds: Vec<OwnedFd>) {
         let frame = match Frame::decode(bytes, fds.len()) {
             Ok(frame) => frame,
             Err(error) => {
@@ -423,6 +447,9 @@ impl Session {
                 bytes,
             } => {
                 let offer = LinkOffer::import(link, ring_slots, returns, bytes, fds);
+                if let Err(error) = &offer {
+                    self.refused(format_args!("link {link}"), error);
+                }
                 if let Some(opener) = lock(&self.links).offers.remove(&peer_link) {
                     let _ = opener.send(offer.map_err(|error| error.to_string()));
                 }
@@ -435,12 +462,12 @@ impl Session {
             Frame::Unlink { link } => self.drop_link(|(_, _, theirs)| *theirs == link),
             Frame::Segment { id, bytes } => {
                 for fd in fds {
-                    match Mapping::import(&fd, bytes) {
+                    match self.memory.import(&fd, bytes) {
                         Ok(mapping) => match self.memory.add(id, mapping) {
                             Ok(()) => self.poke_ports(),
                             Err(violation) => self.violated(violation),
                         },
-                        Err(error) => self.close(format!("segment {id}: {error}")),
+                        Err(error) => self.refused(format_args!("segment {id}"), &error),
                     }
                 }
             }
@@ -516,7 +543,7 @@ impl Session {
     }
 
     /// The session is over: first its frames were read, now its rings, then the peer is dead.
-    fn end(self: &Arc<Self>) {
+    pub(crate) fn end(self: &Arc<Self>) {
         let gone: Vec<_> = {
             let mut links = lock(&self.links);
             links.ended = true;

@@ -47,6 +47,10 @@ use crate::{
 /// Most slots taken from one ring before the next ring has its turn.
 const BATCH: u32 = 256;
 
+/// How often somebody tries to park a port that always finds something more. All that honest peers can have sent is
+/// found sooner: their windows are full.
+const PARKINGS: u32 = 1024;
+
 /// How often a waiting task looks before it looks at the clock and lets others have the lock.
 const LOOKS: u32 = 16;
 
@@ -91,6 +95,11 @@ impl Receiving {
             violated: false,
             publisher: None,
         }
+    }
+
+    /// Slots of the ring.
+    fn slots(&self) -> u32 {
+        self.tell_every * 4
     }
 
     /// Tells the peer which slots it may write again.
@@ -241,7 +250,7 @@ impl Port {
     pub(crate) fn catch_up(&self) {
         self.with(|state| {
             // What a ring holds; a sender that goes on meanwhile is not waited for.
-            let slots = state.links.iter().map(|receiving| receiving.tell_every * 4).max();
+            let slots = state.links.iter().map(Receiving::slots).max();
             for _ in 0..=slots.unwrap_or(0) / BATCH {
                 if self.drain(state) == 0 {
                     break;
@@ -310,6 +319,13 @@ impl Port {
             }
             (ticket, flows.is_some())
         })
+    }
+
+    /// Parks. A peer that sends all the time does not keep the caller here: the port's task goes on then.
+    fn park_for_long(&self, state: &mut State) {
+        if !(0..PARKINGS).any(|_| self.park(state)) {
+            self.bell.ring();
+        }
     }
 
     /// Somebody has begun to look: producers need not ring.
@@ -432,7 +448,7 @@ impl Port {
         if std::mem::take(&mut helper.counted) {
             state.helpers -= 1;
             if state.helpers == 0 {
-                while !self.park(state) {}
+                self.park_for_long(state);
             }
         }
     }
@@ -450,8 +466,12 @@ impl Port {
             let at = state.links.iter().position(|receiving| receiving.link.id == id);
             if let Some(at) = at {
                 let (links, mut context) = self.delivering(state);
-                // It ends: the peer is not told of room, so even one that lives cannot fill the ring anew.
-                while context.drain_link(&mut links[at]) > 0 {}
+                // Once round, and no further: a peer that lives and breaks the protocol may fill it anew.
+                for _ in 0..=links[at].slots() / BATCH {
+                    if context.drain_link(&mut links[at]) == 0 {
+                        break;
+                    }
+                }
             }
             let gone = at.map(|at| state.links.swap_remove(at));
             let awaited = state.asks.lose(id, &mut state.wakers);
@@ -766,7 +786,9 @@ impl Port {
             state.policy.miss();
         }
         let looked_after = self.watcher == Watcher::Helpers && state.helpers > 0;
-        while !looked_after && !self.park(&mut state) {}
+        if !looked_after {
+            self.park_for_long(&mut state);
+        }
         let deadline = state.asks.next_deadline();
         wake(state);
         Next::Sleep(deadline)

@@ -2,7 +2,7 @@
 
 use rkyv::{rancor, util::AlignedVec};
 
-use super::peer::Described;
+use super::{frame::SCHEMA_MAX, peer::Described};
 use crate::message::schema::Schema;
 
 /// A schema as bytes; `None` if it cannot be archived (nested too deeply).
@@ -12,7 +12,12 @@ pub(crate) fn encode(schema: &Schema) -> Option<Vec<u8>> {
         .map(|bytes| bytes.to_vec())
 }
 
-fn decode(bytes: &[u8]) -> Option<Schema> {
+/// A schema as an answer to a peer's question; `None` if it cannot be archived, or is too long for the frame.
+pub(crate) fn answer(schema: &Schema) -> Option<Vec<u8>> {
+    encode(schema).filter(|bytes| bytes.len() <= SCHEMA_MAX)
+}
+
+pub(crate) fn decode(bytes: &[u8]) -> Option<Schema> {
     let mut aligned = AlignedVec::<16>::with_capacity(bytes.len());
     aligned.extend_from_slice(bytes);
     rkyv::from_bytes::<Schema, rancor::Error>(&aligned).ok()

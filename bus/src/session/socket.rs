@@ -165,7 +165,7 @@ impl Socket {
     ///
     /// # Errors
     /// Also `WouldBlock`, if no packet is there.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz-internals"))]
     pub(crate) fn try_recv(&self, buf: &mut Vec<u8>) -> io::Result<Option<Packet>> {
         recv_on(self.fd.get_ref(), buf)
     }
@@ -364,8 +364,14 @@ fn recv_on(socket: &OwnedFd, buf: &mut Vec<u8>) -> io::Result<Option<Packet>> {
     let problem = if got.flags.contains(ReturnFlags::TRUNC) {
         "a packet longer than 64 KiB"
     // The buffer's alignment slack may hold one more than MAX_FDS, so the count is checked as well.
+    } else if got.flags.contains(ReturnFlags::CTRUNC) && fds.len() < MAX_FDS {
+        buf.clear();
+        // Cut short, but not for want of room in the buffer.
+        return Err(io::Error::other(
+            "a packet with more descriptors than this process has room for (RLIMIT_NOFILE)",
+        ));
     } else if got.flags.contains(ReturnFlags::CTRUNC) || fds.len() > MAX_FDS {
-        "a packet with more descriptors than allowed, or than this process has room for (RLIMIT_NOFILE)"
+        "a packet with more descriptors than allowed"
     } else if got.bytes == 0 && !fds.is_empty() {
         "descriptors with an empty packet"
     } else {

@@ -25,19 +25,23 @@ impl Bell {
             })
     }
 
-    /// What a peer sent as its eventfd. Made non-blocking on the peer's side; whatever else it is, ringing
-    /// it is one `write` whose failure is ignored.
+    /// What a peer sent as its eventfd. Made non-blocking on the peer's side; ringing it is one `write` whose failure is
+    /// ignored.
     pub(crate) fn import(fd: OwnedFd) -> std::io::Result<Self> {
         use nix::fcntl::{FcntlArg, OFlag, fcntl};
+        let refused = |why| std::io::Error::new(std::io::ErrorKind::InvalidData, why);
+        // Files, pipes, sockets and memfds have a type; what has none is an object of the kernel, on which a `write` of
+        // eight bytes never waits. On a file system of the peer's own it might wait for ever, and a pipe or socket without
+        // a reader would raise SIGPIPE here.
+        if nix::sys::stat::fstat(&fd)?.st_mode & nix::libc::S_IFMT != 0 {
+            return Err(refused("a peer's eventfd is refused: it is none"));
+        }
         // The flag belongs to the open file, which the peer shares: a peer that clears it again could
         // stall its own senders, so a descriptor that is not non-blocking is refused here and a full
         // counter cannot be reached by the rings of one epoch each.
         let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
         if !flags.contains(OFlag::O_NONBLOCK) {
-            return Err(std::io::Error::new(
-                std::io::ErrorKind::InvalidData,
-                "a peer's eventfd is refused: it is not non-blocking",
-            ));
+            return Err(refused("a peer's eventfd is refused: it is not non-blocking"));
         }
         Ok(Self(Arc::new(fd)))
     }
@@ -58,5 +62,27 @@ impl AsFd for Bell {
 impl AsRawFd for Bell {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::fcntl::OFlag;
+
+    #[test]
+    fn what_is_no_eventfd_is_refused() {
+        let (reading, writing) = nix::unistd::pipe2(OFlag::O_NONBLOCK).unwrap();
+        let (here, there) = std::os::unix::net::UnixStream::pair().unwrap();
+        there.set_nonblocking(true).unwrap();
+        let file = std::fs::File::options().write(true).open("/dev/null").unwrap();
+        for fd in [writing, there.into(), file.into()] {
+            assert!(Bell::import(fd).is_err());
+        }
+        drop((reading, here));
+        let blocking = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).unwrap();
+        assert!(Bell::import(blocking.into()).is_err());
+        let bell = Bell::new().unwrap();
+        assert!(Bell::import(bell.as_fd().try_clone_to_owned().unwrap()).is_ok());
     }
 }

@@ -52,6 +52,8 @@ pub(crate) enum Violation {
     Direction,
     #[error("a message or reply that is not a valid archive")]
     Archive,
+    #[error("a second subscription with mailbox {mailbox:#x} of port {port}")]
+    Subscribed { port: u32, mailbox: u32 },
     #[error("an acknowledgement of what was never announced, or was acknowledged before")]
     Acknowledgement,
 }

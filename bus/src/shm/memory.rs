@@ -2,7 +2,12 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, OnceLock},
+    io,
+    os::fd::OwnedFd,
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use super::{
@@ -15,8 +20,14 @@ use super::{
 /// Most large messages of one peer that are announced but not yet delivered.
 const MAX_ANNOUNCED: usize = 1024;
 
+/// Address space that the pool segments of all peers may take, in bytes: half of what a process has. A sparse segment
+/// costs its maker nothing, but a process without address space cannot even allocate.
+const ADDRESS_SPACE: u64 = 1 << 46;
+
 #[derive(Debug)]
 pub(crate) struct PeerMemory {
+    /// Bytes of segments that may still be mapped.
+    left: Arc<AtomicU64>,
     /// By number; never unmapped while the session or a lease lives.
     pooled: Box<[OnceLock<Arc<Mapping>>]>,
     /// Large messages, and how many descriptors that name each are still to be opened.
@@ -24,12 +35,20 @@ pub(crate) struct PeerMemory {
 }
 
 impl PeerMemory {
-    pub(crate) fn new() -> Arc<Self> {
+    /// The memory of one of so many peers.
+    pub(crate) fn new(peers: usize) -> Arc<Self> {
         let pooled = std::iter::repeat_with(OnceLock::new).take(MAX_SEGMENTS).collect();
         Arc::new(Self {
+            left: Arc::new(AtomicU64::new(ADDRESS_SPACE / peers.max(1) as u64)),
             pooled,
             dedicated: Mutex::default(),
         })
+    }
+
+    /// Maps a segment that the peer has sent.
+    pub(crate) fn import(&self, fd: &OwnedFd, bytes: u64) -> io::Result<Arc<Mapping>> {
+        let share = Share::take(&self.left, bytes)?;
+        Ok(Arc::new(Mapping::import_with(fd, bytes, Some(share))?))
     }
 
     /// Takes an announced segment. A pool segment announced twice is refused.
@@ -82,5 +101,62 @@ impl PeerMemory {
             Entry::Occupied(known) => Some(known.remove().0),
             Entry::Vacant(_) => None,
         }
+    }
+}
+
+/// Address space that one mapping takes of its peer's part; given back with it.
+#[derive(Debug)]
+pub(crate) struct Share {
+    left: Arc<AtomicU64>,
+    bytes: u64,
+}
+
+impl Share {
+    fn take(left: &Arc<AtomicU64>, bytes: u64) -> io::Result<Self> {
+        // Relaxed: a count and nothing else.
+        let taken = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+            left.checked_sub(bytes)
+        });
+        match taken {
+            Ok(_) => Ok(Self {
+                left: left.clone(),
+                bytes,
+            }),
+            Err(left) => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "a peer's memory segment of {bytes} bytes is refused: {left} bytes are left of its part of this \
+                     process's address space (the fewer `Config::peers`, the larger)"
+                ),
+            )),
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.left.fetch_add(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shm::segment::Segment;
+
+    #[test]
+    fn address_space_is_bounded_per_peer_and_given_back() {
+        let memory = PeerMemory::new(256);
+        // Sparse: nothing but address space.
+        let huge = Segment::create("test", 1 << 37).unwrap();
+        let import = || memory.import(&huge.fd().try_clone_to_owned().unwrap(), 1 << 37);
+        let first = import().unwrap();
+        let second = import().unwrap();
+        let error = import().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert!(error.to_string().contains("Config::peers"), "{error}");
+        drop(first);
+        drop((import().unwrap(), second));
+        assert_eq!(memory.left.load(Ordering::Relaxed), ADDRESS_SPACE / 256);
     }
 }

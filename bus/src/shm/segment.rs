@@ -20,6 +20,7 @@ use super::{
     cells::Cells,
     checked::Place,
     layout::{self, BellLine, LinkHeader, MAGIC, Slot},
+    memory::Share,
     ring::LEAST_SLOTS,
     sync::{AtomicU64, Ordering},
 };
@@ -87,12 +88,19 @@ impl Segment {
 #[derive(Debug)]
 pub(crate) struct Mapping {
     map: Mmap,
+    /// Given back when it is unmapped.
+    _share: Option<Share>,
 }
 
 impl Mapping {
     /// Maps what a peer sent, after checking that it is a memfd of the announced size, sealed so that
     /// the peer can neither shrink it under our reads nor change that.
     pub(crate) fn import(fd: &OwnedFd, bytes: u64) -> io::Result<Arc<Self>> {
+        Self::import_with(fd, bytes, None).map(Arc::new)
+    }
+
+    /// The same, of which an account is kept.
+    pub(super) fn import_with(fd: &OwnedFd, bytes: u64, share: Option<Share>) -> io::Result<Self> {
         let found = fcntl(fd, FcntlArg::F_GET_SEALS).map_err(|_| refused("it is not a memfd"))?;
         if !SealFlag::from_bits_retain(found).contains(seals()) {
             return Err(refused("it is not sealed"));
@@ -106,7 +114,7 @@ impl Mapping {
         // has handed a part of it over (see `MappedBytes`), and otherwise only as atomics (`Cells`). The
         // seals keep it from shrinking.
         let map = unsafe { MmapOptions::new().len(len).map(&File::from(fd.try_clone()?)) }?;
-        Ok(Arc::new(Self { map }))
+        Ok(Self { map, _share: share })
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -159,6 +167,12 @@ fn cells<T: 'static>(memory: &Arc<impl Memory>, offset: usize, len: usize) -> Ce
     unsafe { Cells::new(first, len, memory.clone()) }
 }
 
+/// Every word of an own segment, for targets that write what a hostile peer may write.
+#[cfg(feature = "fuzz-internals")]
+pub(crate) fn words(segment: &Arc<Segment>) -> Cells<AtomicU64> {
+    cells(segment, 0, segment.bytes() / 8)
+}
+
 /// The parts of a link segment.
 #[derive(Debug)]
 pub(crate) struct LinkParts {
@@ -200,11 +214,13 @@ impl LinkParts {
 
     /// The parts of a foreign link segment of the announced sizes.
     pub(crate) fn import(fd: &OwnedFd, bytes: u64, ring_slots: u32, returns: u32) -> io::Result<Self> {
-        let fits = |n: u32| n.is_power_of_two() && n <= 1 << 24;
-        let least = ring_slots as usize >= LEAST_SLOTS;
+        // More than `Config` allows is nothing but address space.
+        let fits = |n: u32, most: u32| n.is_power_of_two() && n <= most;
+        // Fewer returns than a line has would leave the slots behind them unaligned.
+        let least = ring_slots as usize >= LEAST_SLOTS && returns as usize >= layout::LINE / 8;
         if !least
-            || !fits(ring_slots)
-            || !fits(returns)
+            || !fits(ring_slots, 1 << 20)
+            || !fits(returns, 1 << 24)
             || bytes != layout::link_bytes(ring_slots, returns) as u64
         {
             return Err(refused("its rings' sizes"));
@@ -339,5 +355,14 @@ mod tests {
         // The same number of bytes: 32 slots less, 256 entries more.
         assert!(LinkParts::import(&fd, bytes, 32, 512).is_err());
         assert!(LinkParts::import(&fd, bytes, 63, 256).is_err());
+        // Sizes that fit together, but leave the slots unaligned.
+        for returns in [1, 2, 4] {
+            let segment = Segment::create("test", layout::link_bytes(16, returns)).unwrap();
+            let header = cells::<LinkHeader>(&segment, 0, 1);
+            header[0].magic.store(MAGIC, Ordering::Relaxed);
+            header[0].sizes.store(sizes(16, returns), Ordering::Relaxed);
+            let fd = segment.fd().try_clone_to_owned().unwrap();
+            assert!(LinkParts::import(&fd, segment.bytes() as u64, 16, returns).is_err());
+        }
     }
 }

@@ -91,7 +91,7 @@ fn frame() -> impl Strategy<Value = Frame> {
                     kind,
                     depth,
                     wait,
-                    keep,
+                    keep: keep.min(depth),
                     group,
                 })
             }),

@@ -20,11 +20,13 @@ use crate::{
         port::Port,
         schemas,
     },
-    shm::sync::lock,
+    shm::{checked::Violation, sync::lock},
 };
 
 /// Most topics and most subscriptions that one peer may announce.
 const PER_PEER: usize = 1 << 14;
+/// Most messages that publishers keep for the subscriptions of one peer (`WhenFull::KeepLast`), all together.
+const KEPT_PER_PEER: u64 = 1 << 20;
 
 /// What is known of topics. Sessions are those of the announcing peers.
 #[derive(Debug, Default)]
@@ -492,14 +494,29 @@ impl Node {
         let node = session.peer.id;
         let topics: Vec<_> = {
             let mut catalog = lock(&self.catalog);
+            let known = catalog
+                .peer_subscriptions
+                .iter()
+                .filter(|((of, ..), _)| *of == node);
+            let (count, kept) = known.fold((0, u64::from(wanted.keep)), |(count, kept), (_, (_, info))| {
+                (count + 1, kept + u64::from(info.keep))
+            });
+            if count >= PER_PEER || session.attaching() >= PER_PEER {
+                return session.close("it announces too many subscriptions");
+            }
+            if kept > KEPT_PER_PEER {
+                return session.close(format!(
+                    "its subscriptions would have {kept} messages kept for them, more than {KEPT_PER_PEER}"
+                ));
+            }
             if catalog
                 .peer_subscriptions
-                .keys()
-                .filter(|(of, ..)| *of == node)
-                .count()
-                >= PER_PEER
+                .contains_key(&(node, wanted.port, wanted.mailbox))
             {
-                return session.close("it announces too many subscriptions");
+                return session.violated(Violation::Subscribed {
+                    port: wanted.port,
+                    mailbox: wanted.mailbox,
+                });
             }
             let topics = catalog
                 .topics
@@ -518,7 +535,9 @@ impl Node {
             return session.send(&heard, &[]);
         }
         let (node, session) = (Arc::downgrade(self), session.clone());
+        let counted = session.begin_attaching();
         self.spawn(async move {
+            let _counted = counted;
             for topic in topics {
                 let Some(node) = node.upgrade() else { return };
                 node.attach(&topic, &session, &wanted).await;
@@ -669,11 +688,10 @@ impl Node {
         };
         let kind = topic.or_else(wanted)?;
         drop(catalog);
-        let (schema, reply) = (
-            schemas::encode(&(kind.schema)()),
-            schemas::encode(&(kind.reply)()),
-        );
-        Some((schema, reply))
+        Some((
+            schemas::answer(&(kind.schema)()),
+            schemas::answer(&(kind.reply)()),
+        ))
     }
 }
 

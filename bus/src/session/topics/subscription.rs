@@ -100,7 +100,10 @@ impl Subscription {
     pub(crate) fn attach(&self, attachment: Arc<Attachment>) {
         let mut publishers = lock(&self.publishers);
         let before = publishers.attached.insert(attachment.key(), attachment);
-        publishers.lost_before += before.map_or(0, |before| before.lost());
+        // Saturating, here and below: a peer may say any number.
+        publishers.lost_before = publishers
+            .lost_before
+            .saturating_add(before.map_or(0, |before| before.lost()));
     }
 
     /// One publisher has ended, or all of a node; what was lost of them stays counted.
@@ -112,7 +115,7 @@ impl Subscription {
         } = &mut *publishers;
         let meant = |key: &(u64, u32)| key.0 == node && topic.is_none_or(|topic| topic == key.1);
         for (_, gone) in attached.extract_if(|key, _| meant(key)) {
-            *lost_before += gone.lost();
+            *lost_before = lost_before.saturating_add(gone.lost());
         }
     }
 
@@ -123,7 +126,7 @@ impl Subscription {
             // Relaxed: a count; the lock keeps it from being folded away meanwhile.
             attachment.overwritten.fetch_add(1, Ordering::Relaxed);
         } else {
-            publishers.lost_before += 1;
+            publishers.lost_before = publishers.lost_before.saturating_add(1);
         }
     }
 
@@ -147,7 +150,7 @@ impl Subscription {
     /// What was lost in all, publishers that are gone included.
     pub(crate) fn lost(&self) -> u64 {
         let publishers = lock(&self.publishers);
-        let now: u64 = publishers.attached.values().map(|of| of.lost()).sum();
-        now + publishers.lost_before
+        let now = publishers.attached.values().map(|of| of.lost());
+        now.fold(publishers.lost_before, u64::saturating_add)
     }
 }

@@ -26,7 +26,7 @@ use super::{
     frame::{Binding, Frame},
     handshake::{self, HandshakeError, Me},
     hello::{Code, Verdict},
-    link::Link,
+    link::{Link, left::Left},
     mailbox::{Kind, Mailbox},
     peer::Session,
     port::{Port, Watcher},
@@ -83,6 +83,8 @@ pub(crate) struct Node {
     pub(crate) changed: watch::Sender<u64>,
     dialling: Mutex<Meeting>,
     accepting: Mutex<Meeting>,
+    /// Links that are gone, of which peers keep messages.
+    pub(crate) left: Left,
     closing: watch::Sender<bool>,
     closed: AtomicBool,
     links: AtomicU32,
@@ -127,6 +129,7 @@ impl Node {
             changed: watch::Sender::new(0),
             dialling: Mutex::new(others.iter().map(|(name, _)| name.clone()).collect()),
             accepting: Mutex::default(),
+            left: Left::default(),
             closing: watch::Sender::new(false),
             closed: AtomicBool::new(false),
             links: AtomicU32::new(0),
@@ -268,6 +271,10 @@ impl Node {
         ports.next += 1;
         ports.by_id.insert(id, port.clone());
         ports.by_key.insert(thread, port.clone());
+        // `close` has looked already, or will see it.
+        if self.is_closed() {
+            port.close();
+        }
         // A task that is refused is dropped, and takes its port from the table.
         drop(ports);
         match key {
@@ -470,6 +477,7 @@ impl Node {
 
     /// Messages sent, and those of them not released.
     pub(crate) fn traffic(&self) -> (u64, u64) {
+        self.left.collect();
         let lost = self.counters.sent_on_lost_links.get();
         self.all_links()
             .iter()
@@ -481,6 +489,7 @@ impl Node {
 
     /// Takes back what the peers have released, everywhere.
     pub(crate) fn collect_all(&self) {
+        self.left.collect();
         let mut wakers = Vec::new();
         for link in self.all_links() {
             link.collect(&mut wakers);
@@ -516,6 +525,8 @@ impl Node {
         if self.pid != std::process::id() || self.closed.swap(true, Ordering::Relaxed) {
             return;
         }
+        // Peers may keep messages of this node for as long as they like, and it no longer hears of their release.
+        self.pool.retire();
         let own = lock(&self.registry).take_own();
         for mailbox in own {
             mailbox.close();

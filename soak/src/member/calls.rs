@@ -237,10 +237,17 @@ impl Caller {
                 self.told(target, 0, Some(Err(stopped.error)))
             }
             Err(_) => {
-                let window = address.name();
+                // What others meet there now, for the report.
+                let tried = address.try_tell(&note(who, flow, u64::MAX, 0));
+                let hello = Hello { from: who.0 };
+                let asked = address
+                    .ask(&hello)
+                    .deadline(Duration::from_secs(2))
+                    .await
+                    .map(|_| ());
+                let (name, owner, stats) = (address.name(), target.owner, self.member.bus.stats());
                 fault(format_args!(
-                    "tell_all to {window} of {} had no end",
-                    target.owner
+                    "tell_all to {name} of {owner} had no end; now a tell: {tried:?}, an ask: {asked:?}, {stats:?}"
                 ));
                 false
             }
@@ -386,10 +393,11 @@ where
         ));
         return false;
     };
-    if span.exceeds(within + LATE).await {
+    if let Some(late) = span.excess(within + LATE).await {
+        let (name, late) = (address.name(), late + LATE);
+        let outcome = outcome.as_ref().map(|_| ());
         fault(format_args!(
-            "an ask of {within:?} to {} ended late",
-            address.name()
+            "an ask of {within:?} to {name} ended {late:?} late: {outcome:?}"
         ));
     }
     let (what, goes) = match outcome {

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -16,7 +19,11 @@ const MOST: usize = 200;
 type Last = Box<dyn FnOnce() -> bool + Send>;
 
 #[derive(Default)]
-pub struct Held(Mutex<Vec<(Instant, Last)>>);
+pub struct Held {
+    kept: Mutex<Vec<(Instant, Last)>>,
+    /// There is to be peace.
+    is_over: AtomicBool,
+}
 
 impl fmt::Debug for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -27,11 +34,11 @@ impl fmt::Debug for Held {
 impl Held {
     /// Keeps a message for a while, or drops it at once.
     pub fn maybe(&self, dice: &mut Dice, last: impl FnOnce() -> bool + Send + 'static) {
-        if !dice.one_in(6) {
+        if self.is_over.load(Ordering::Relaxed) || !dice.one_in(6) {
             return;
         }
         let due = Instant::now() + dice.millis(1, 400);
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if held.len() < MOST {
             held.push((due, Box::new(last)));
         }
@@ -39,7 +46,7 @@ impl Held {
 
     fn release(&self, until: Option<Instant>) {
         let due: Vec<_> = {
-            let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut held = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             let due = |due: &Instant| until.is_none_or(|until| *due <= until);
             held.extract_if(.., |(at, _)| due(at)).collect()
         };
@@ -50,7 +57,9 @@ impl Held {
         }
     }
 
-    pub fn clear(&self) {
+    /// Releases everything, and keeps nothing from now on.
+    pub fn end(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
         self.release(None);
     }
 }
@@ -61,4 +70,5 @@ pub async fn run(member: Arc<Member>) {
         member.held.release(Some(Instant::now()));
         member.pause(Duration::from_millis(10)).await;
     }
+    member.held.end();
 }

@@ -310,7 +310,7 @@ async fn live(
                         Err(error) => fault(format_args!("a task of it ended badly: {error}")),
                     }
                 }
-                member.held.clear();
+                member.held.end();
                 say("quiet");
             }
             "sums" => {
@@ -326,7 +326,7 @@ async fn live(
                     quiet.readers.close(&member).await;
                     quiet.mailboxes.close(&member).await;
                 }
-                member.held.clear();
+                member.held.end();
                 resources::settled(&member).await;
                 say("dropped");
             }
@@ -354,7 +354,7 @@ async fn live(
         quiet.mailboxes.close(&member).await;
     }
     let _ = janitor.await;
-    member.held.clear();
+    member.held.end();
     if let Some(arbiter) = arbiter {
         arbiter.stop();
         if tokio::task::spawn_blocking(|| arbiter.join()).await.is_err() {

@@ -4,6 +4,8 @@
 //! end sends replies only, so a reply always has room: an ask is sent only while fewer asks are open than
 //! the answering end's ring has slots. This file is the sending half of either end.
 
+pub(crate) mod left;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
@@ -136,6 +138,10 @@ impl Tokens {
                 self.held.len() as u32 - 1
             }
         }
+    }
+
+    fn are_out(&self) -> bool {
+        self.held.len() > self.free.len()
     }
 
     fn redeem(&mut self, token: u32) -> Result<(Held, u16), Violation> {
@@ -770,9 +776,10 @@ impl Link {
         }
     }
 
-    /// The link ends: nothing more can be sent, everything the peer held is ours again. Returns how many
-    /// messages it had not released.
-    pub(crate) fn lose(&self) -> u32 {
+    /// The link ends: nothing more can be sent, and everything the peer held is ours again, at once if it is gone (see
+    /// [`Left`]). Returns how many messages it had not released.
+    pub(crate) fn lose(self: &Arc<Self>) -> u32 {
+        let is_gone = self.session.is_hung_up();
         let mut sending = lock(&self.sending);
         if sending.lost {
             return 0;
@@ -783,9 +790,19 @@ impl Link {
         // Relaxed: read only to answer sooner what the lock decides.
         self.lost.store(true, Ordering::Relaxed);
         let undelivered = sending.unreleased();
-        sending.abandon_tokens();
+        if is_gone {
+            sending.abandon_tokens();
+        } else {
+            for shared in sending.share_tokens() {
+                self.pool.retain(shared, 1);
+            }
+        }
         self.pool.release(sending.redeemed.drain(..));
+        let keeps = sending.tokens.are_out();
         drop(sending);
+        if keeps && let Some(node) = self.session.node.upgrade() {
+            node.left.keep(self.clone());
+        }
         self.wake_groups();
         self.room.wake();
         undelivered

@@ -26,7 +26,7 @@ use super::{
     frame::{Binding, Frame},
     handshake::{self, HandshakeError, Me},
     hello::{Code, Verdict},
-    link::Link,
+    link::{Link, left::Left},
     mailbox::{Kind, Mailbox},
     peer::Session,
     port::{Port, Watcher},
@@ -82,6 +82,8 @@ pub(crate) struct Node {
     pub(crate) changed: watch::Sender<u64>,
     dialling: Mutex<Meeting>,
     accepting: Mutex<Meeting>,
+    /// Links that are gone, of which peers keep messages.
+    pub(crate) left: Left,
     closing: watch::Sender<bool>,
     closed: AtomicBool,
     links: AtomicU32,
@@ -126,6 +128,7 @@ impl Node {
             changed: watch::Sender::new(0),
             dialling: Mutex::new(others.iter().map(|(name, _)| name.clone()).collect()),
             accepting: Mutex::default(),
+            left: Left::default(),
             closing: watch::Sender::new(false),
             closed: AtomicBool::new(false),
             links: AtomicU32::new(0),
@@ -267,6 +270,10 @@ impl Node {
         ports.next += 1;
         ports.by_id.insert(id, port.clone());
         ports.by_key.insert(thread, port.clone());
+        // `close` has looked already, or will see it.
+        if self.is_closed() {
+            port.close();
+        }
         // A task that is refused is dropped, and takes its port from the table.
         drop(ports);
         match key {
@@ -469,7 +476,9 @@ impl Node {
             .collect()
     }
 
+    /// What the links have carried.
     pub(crate) fn traffic(&self) -> Traffic {
+        self.left.collect();
         let mut traffic = Traffic {
             sent: self.counters.sent_on_lost_links.get(),
             replies: self.counters.replies_on_lost_links.get(),
@@ -487,6 +496,7 @@ impl Node {
 
     /// Takes back what the peers have released, everywhere.
     pub(crate) fn collect_all(&self) {
+        self.left.collect();
         let mut wakers = Vec::new();
         for link in self.all_links() {
             link.collect(&mut wakers);
@@ -522,6 +532,8 @@ impl Node {
         if self.pid != std::process::id() || self.closed.swap(true, Ordering::Relaxed) {
             return;
         }
+        // Peers may keep messages of this node for as long as they like, and it no longer hears of their release.
+        self.pool.retire();
         let own = lock(&self.registry).take_own();
         for mailbox in own {
             mailbox.close();

@@ -120,7 +120,10 @@ impl Session {
             room.clone(),
             {
                 let session = Arc::downgrade(self);
+                // Each message that is kept keeps the socket open: the peer sees by it when none is.
+                let socket = self.socket.clone();
                 move |violation| {
+                    let _kept = &socket;
                     if let Some(session) = session.upgrade() {
                         session.violated(violation);
                     }

@@ -78,9 +78,7 @@ impl Drop for Ending<'_> {
         }
         // No reason yet: the task was dropped.
         self.0.close("this node's runtime was shut down");
-        // Not left to the descriptor's close: addresses that outlive the session keep it open, and the peer
-        // would take us for alive.
-        self.0.socket.shutdown();
+        self.0.hang_up();
         self.0.end();
     }
 }
@@ -98,7 +96,10 @@ pub(crate) struct Session {
     pub(crate) counters: Arc<Counters>,
     pub(crate) memory: Arc<PeerMemory>,
     pub(crate) links: Mutex<Links>,
-    socket: Socket,
+    /// Open until nobody here reads a message of the peer any more: then it hangs up there, see [`Left`](super::link::left).
+    pub(super) socket: Arc<Socket>,
+    /// The peer has ended the session, or said that it does.
+    hung_up: AtomicBool,
     /// One bit per pool segment that the peer knows.
     announced: [AtomicU64; MAX_SEGMENTS / 64],
     outbox: Mutex<VecDeque<Arc<Outgoing>>>,
@@ -127,7 +128,8 @@ impl Session {
             counters: node.counters.clone(),
             memory: PeerMemory::new(node.config.peers),
             links: Mutex::default(),
-            socket,
+            socket: Arc::new(socket),
+            hung_up: AtomicBool::new(false),
             announced: Default::default(),
             outbox: Mutex::default(),
             outbox_filled: Notify::new(),
@@ -353,7 +355,6 @@ impl Session {
     pub(crate) async fn run(self: Arc<Self>, mut closing: watch::Receiver<bool>) {
         let ending = Ending(&self);
         let mut buf = Vec::new();
-        let mut hung_up = false;
         while self.reason.get().is_none() {
             tokio::select! {
                 biased;
@@ -361,10 +362,7 @@ impl Session {
                 _ = closing.wait_for(|closing| *closing) => self.close("this node leaves"),
                 packet = self.socket.recv(&mut buf) => match packet {
                     Ok(Some(packet)) => self.receive(&buf, packet.fds),
-                    Ok(None) => {
-                        hung_up = true;
-                        self.close("the peer hung up");
-                    }
+                    Ok(None) => self.hung_up("the peer hung up"),
                     Err(error) => self.refused("its socket failed", &error),
                 },
                 error = self.flush() => {
@@ -376,13 +374,51 @@ impl Session {
                 }
             }
         }
-        if !hung_up {
-            let frame = Frame::bye(self.reason().unwrap_or_default());
-            if let Ok(bytes) = frame.encode() {
-                let _ = self.socket.try_send(&bytes, &[]);
+        drop(ending);
+        // What the peer keeps of us it may keep as long as it likes.
+        let keeps = |session: &Self| {
+            session
+                .node
+                .upgrade()
+                .is_some_and(|node| node.left.has_of(session))
+        };
+        if !self.is_self && keeps(&self) {
+            tokio::select! {
+                biased;
+                _ = closing.wait_for(|closing| *closing) => {}
+                () = self.socket.hung_up() => {
+                    if let Some(node) = self.node.upgrade() {
+                        node.left.abandon(&self);
+                    }
+                }
             }
         }
-        drop(ending);
+    }
+
+    /// The peer has ended the session.
+    fn hung_up(&self, reason: impl Into<String>) {
+        self.hung_up.store(true, Ordering::Relaxed);
+        self.close(reason);
+    }
+
+    /// Whether nobody is at the other end, not even somebody who reads a message that is kept.
+    pub(crate) fn is_hung_up(&self) -> bool {
+        !self.is_self && self.socket.is_hung_up()
+    }
+
+    /// Tells the peer that the session is over. By a frame: the socket stays open as long as somebody here reads a
+    /// message of the peer, or has an address, and the peer must know the difference.
+    fn hang_up(&self) {
+        if self.hung_up.load(Ordering::Relaxed) {
+            return;
+        }
+        let frame = Frame::bye(self.reason().unwrap_or_default());
+        let said = frame
+            .encode()
+            .is_ok_and(|bytes| self.socket.try_send(&bytes, &[]).is_ok());
+        if !said {
+            self.socket.shutdown();
+        }
     }
 
     pub(crate) fn receive(self: &Arc<Self>, bytes: &[u8], fds: Vec<OwnedFd>) {
@@ -490,6 +526,7 @@ impl Session {
             },
             Frame::Bye { reason } => {
                 tracing::debug!(peer = %self.peer.name, %reason, "peer leaves");
+                self.hung_up(format!("the peer ended it: {reason}"));
             }
         }
     }

@@ -27,6 +27,7 @@ use std::{
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::{
+    event::{self, PollFd, PollFlags, Timespec},
     io::Errno,
     net::{
         self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
@@ -67,6 +68,8 @@ pub(crate) struct Packet {
 #[derive(Debug)]
 pub(crate) struct Socket {
     fd: AsyncFd<OwnedFd>,
+    /// This side has shut down its half.
+    is_shut: AtomicBool,
 }
 
 impl Socket {
@@ -80,6 +83,7 @@ impl Socket {
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
         Ok(Self {
             fd: watched(fd, Interest::READABLE | Interest::WRITABLE)?,
+            is_shut: AtomicBool::new(false),
         })
     }
 
@@ -135,10 +139,41 @@ impl Socket {
         send_on(self.fd.get_ref(), bytes, fds)
     }
 
-    /// Hangs up, also if others keep the descriptor open. The peer still reads what was sent before.
+    /// Says that nothing more is sent, also if others keep the descriptor open. The peer still reads what was sent
+    /// before. From then on [`is_hung_up`](Self::is_hung_up) is never true here.
     pub(crate) fn shutdown(&self) {
+        // Relaxed: who shuts down and who looks are ordered by the session's end.
+        self.is_shut.store(true, Ordering::Relaxed);
         // Fails only where the peer hung up first.
-        let _ = net::shutdown(self.fd.get_ref(), net::Shutdown::Both);
+        let _ = net::shutdown(self.fd.get_ref(), net::Shutdown::Write);
+    }
+
+    /// Whether the other end was closed by all who had it. Where both sides have shut down their halves the kernel says
+    /// the same of an open one, so it is not asked.
+    pub(crate) fn is_hung_up(&self) -> bool {
+        if self.is_shut.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut fds = [PollFd::new(self.fd.get_ref(), PollFlags::empty())];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        event::poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::HUP)
+    }
+
+    /// Waits until [`is_hung_up`](Self::is_hung_up).
+    pub(crate) async fn hung_up(&self) {
+        loop {
+            // Not readiness to read: that stays once the peer has shut down its half.
+            let Ok(mut ready) = self.fd.writable().await else {
+                return std::future::pending().await;
+            };
+            if self.is_hung_up() {
+                return;
+            }
+            ready.clear_ready();
+        }
     }
 
     /// Like [`try_send`](Self::try_send), but waits for room. Cancel safe: the packet was sent or was not.

@@ -58,6 +58,8 @@ struct Books {
     /// Bytes of all segments.
     reserved: u64,
     used_dedicated: u64,
+    /// What comes back is not used again.
+    retired: bool,
 }
 
 impl Books {
@@ -120,6 +122,7 @@ impl Pool {
                 kept_bytes: 0,
                 reserved: 0,
                 used_dedicated: 0,
+                retired: false,
             }),
             segment_bytes,
             limit,
@@ -243,6 +246,8 @@ impl Pool {
         let mut books = lock(&self.books);
         for held in held {
             match held {
+                // It stays taken.
+                Held::Pooled(_) if books.retired => {}
                 Held::Pooled(id) => {
                     books.ledger.release(id);
                 }
@@ -256,7 +261,7 @@ impl Pool {
                     {
                         let bytes = segment.bytes() as u64;
                         books.used_dedicated -= bytes;
-                        if books.kept_bytes + bytes <= self.segment_bytes {
+                        if !books.retired && books.kept_bytes + bytes <= self.segment_bytes {
                             books.kept_bytes += bytes;
                             books.kept.push_back(segment);
                         } else {
@@ -276,6 +281,11 @@ impl Pool {
                 waker.wake();
             }
         }
+    }
+
+    /// From now on no buffer is used a second time: nobody tells any more who still reads what was sent.
+    pub(crate) fn retire(&self) {
+        lock(&self.books).retired = true;
     }
 
     /// Registers a task to be woken when something comes back; it must try once more afterwards.

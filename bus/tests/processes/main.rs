@@ -15,6 +15,7 @@ mod discovery;
 mod hostile;
 mod in_place;
 mod inside;
+mod kept;
 mod leaving;
 mod life;
 mod limits;

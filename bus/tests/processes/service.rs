@@ -249,9 +249,9 @@ pub fn service(mut stage: Stage) {
                     stage.say("unbound");
                 }
                 "leave" => {
-                    bus.leave().await;
+                    // What it keeps it goes on keeping.
+                    bus.clone().leave().await;
                     stage.say("left");
-                    return stage.wait().await;
                 }
                 // Holds this thread, and with it the actor, until the test says anything else.
                 "block" => {

@@ -93,13 +93,16 @@ fn who_waits_for_room_is_told_that_the_peer_left() {
     let place = Place::new();
     threads(async {
         let leave = async |server: &mut Child| server.expect_after("leave", "left").await;
-        let (tell, ask, bus, _server) = wait_while(&place, Spin::Never, leave).await;
+        let (tell, ask, bus, server) = wait_while(&place, Spin::Never, leave).await;
         // The name is withdrawn first, then the session ends: either may be seen.
         assert!(
             matches!(tell, Err(SendError::PeerLost { .. } | SendError::Stopped { .. })),
             "{tell:?}"
         );
         assert!(ask.is_err());
+        // What it keeps is not ours again before it is gone.
+        eventually("their buffers are free", || bus.stats().pool_buffers == 2).await;
+        drop(server);
         settled(&bus).await;
     });
 }

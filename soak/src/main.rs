@@ -1,0 +1,27 @@
+//! A chaos soak of shmbus: many processes that use all of it at random, while they join, leave, are stopped and
+//! killed; and an account, at the end, of every message, buffer, descriptor, mapping, task and socket.
+//!
+//! `cargo run --release -p shmbus-soak -- --minutes 2`
+//!
+//! One process supervises; it starts the others as itself, with their place in the environment. What each of them is
+//! told by the bus it writes to a ledger file before and after each step (`ledger.rs`), so that the sums have exact
+//! bounds also for those that were killed. What is checked where the messages arrive is in `member/`, what is checked of
+//! the sums in `supervisor/audit.rs`.
+
+mod args;
+mod clock;
+mod dice;
+mod identity;
+mod ledger;
+mod member;
+mod messages;
+mod supervisor;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match member::Place::from_environment() {
+        Some(place) => member::run(place),
+        None => supervisor::run(&args::read()),
+    }
+}

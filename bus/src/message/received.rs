@@ -40,7 +40,12 @@ pub(crate) enum Refused {
 impl<T: ShmRoot> Received<T> {
     /// The message in these bytes, if they are one. Length and alignment are checked always, the rest
     /// unless it is trusted.
-    pub(crate) fn new(lease: Lease, trust: Trust) -> Result<Received<T>, Box<(Lease, CheckError)>> {
+    pub(crate) fn new(mut lease: Lease, trust: Trust) -> Result<Received<T>, Box<(Lease, CheckError)>> {
+        let trust = if lease.make_private() {
+            Trust::Checked
+        } else {
+            trust
+        };
         match Self::check(lease.bytes(), trust) {
             Ok(()) => Ok(Self::checked(lease)),
             Err(error) => Err(Box::new((lease, error))),
@@ -60,7 +65,7 @@ impl<T: ShmRoot> Received<T> {
                 Ok(bytes) => bytes,
                 Err(violation) => return Err(Refused::Violation(inbound, violation)),
             };
-            let checked = Self::check(bytes, trust);
+            let checked = Self::check(bytes, trust.in_peer(&inbound));
             let lease = Lease::inline(descriptor, Some(inbound));
             return match checked {
                 Ok(()) => Ok(Self::checked(lease)),

@@ -4,8 +4,10 @@
 
 pub(crate) mod ask;
 pub(crate) mod asks;
+pub(crate) mod budget;
 pub(crate) mod counters;
 pub(crate) mod delivery;
+pub(crate) mod denial;
 pub(crate) mod directory;
 pub(crate) mod frame;
 pub(crate) mod handshake;
@@ -29,3 +31,4 @@ pub(crate) mod spin;
 pub(crate) mod tell;
 pub(crate) mod tell_all;
 pub(crate) mod topics;
+pub(crate) mod users;

@@ -117,6 +117,7 @@ impl Session {
             Ringer::new(peer.waiting),
             offer.bell.clone(),
             self.message_limit,
+            self.is_foreign(),
             room.clone(),
             {
                 let session = Arc::downgrade(self);
@@ -175,9 +176,16 @@ impl Session {
             Ok(offer) => offer,
             Err(error) => return self.close(format!("link {link}: {error}")),
         };
+        if self.rights.as_ref().is_some_and(|rights| !rights.may_send()) {
+            self.counters.denied.add(1);
+            let reason = "its `Config::permit` lets this user neither call nor publish anything";
+            return self.send(&Frame::link_refused(link, reason), &[]);
+        }
         // One link per pair of ports is all that a peer can use; this bounds what it can make us map.
-        if lock(&self.links).by_id.len() >= node.config.links_per_peer() {
-            return self.send(&Frame::link_refused(link, "too many links"), &[]);
+        let limit = node.config.peer_links;
+        if lock(&self.links).by_id.len() >= limit {
+            let reason = format!("one peer may have {limit} links there (`Config::peer_links`)");
+            return self.send(&Frame::link_refused(link, &reason), &[]);
         }
         let Some(port) = node.port(to_port) else {
             return self.send(&Frame::link_refused(link, "the port is closed"), &[]);

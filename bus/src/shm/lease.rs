@@ -21,6 +21,8 @@ enum Bytes {
     Shared(Shared),
     /// Archived by this process for itself.
     Heap(AlignedVec<16>),
+    /// Copied from the memory of another user, and released there.
+    Copied(AlignedVec<16>, Arc<Inbound>),
 }
 
 /// An inline message. `bytes` comes first, so that it is aligned like the whole.
@@ -101,12 +103,27 @@ impl Lease {
             Bytes::Shared(shared) => unsafe {
                 std::slice::from_raw_parts(shared.bytes.first.as_ptr(), shared.bytes.len)
             },
-            Bytes::Heap(bytes) => bytes,
+            Bytes::Heap(bytes) | Bytes::Copied(bytes, _) => bytes,
         }
     }
 }
 
 impl Lease {
+    /// Copies a message of another user, and releases it: its sender could change it while it is read, and checks
+    /// are good for what does not change. Returns whether it came from another user.
+    #[inline]
+    pub(crate) fn make_private(&mut self) -> bool {
+        match &self.0 {
+            Bytes::Shared(shared) if shared.inbound.is_foreign() => {
+                let copy = Bytes::Copied(copied(&shared.bytes), shared.inbound.clone());
+                // Dropping what was here gives it back.
+                *self = Self(copy);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// These bytes are not what their sender should have sent: its session is closed.
     pub(crate) fn violated(&self, violation: Violation) {
         match &self.0 {
@@ -115,9 +132,30 @@ impl Lease {
                 ..
             }) => inbound.violated(violation),
             Bytes::Shared(shared) => shared.inbound.violated(violation),
+            Bytes::Copied(_, inbound) => inbound.violated(violation),
             Bytes::Inline(_) | Bytes::Heap(_) => {}
         }
     }
+}
+
+/// A copy of bytes that may change meanwhile: each of them is read once.
+#[cold]
+fn copied(from: &SharedBytes) -> AlignedVec<16> {
+    const WORD: usize = size_of::<u64>();
+    let mut copy = AlignedVec::<16>::with_capacity(from.len);
+    let words = from.len / WORD;
+    for at in 0..words {
+        // SAFETY: the word lies in the place, whose bounds were checked, in a mapping that lives as long as `from`, at a
+        // multiple of 8 (a place begins at one of 64). Any bytes are a u64, and the read is volatile: the compiler
+        // assumes nothing of memory that another process may write.
+        let word = unsafe { from.first.cast::<u64>().add(at).read_volatile() };
+        copy.extend_from_slice(&word.to_ne_bytes());
+    }
+    for at in words * WORD..from.len {
+        // SAFETY: as above, for a byte.
+        copy.push(unsafe { from.first.add(at).read_volatile() });
+    }
+    copy
 }
 
 impl Drop for Lease {
@@ -142,7 +180,7 @@ impl Drop for Lease {
                     shared.inbound.room.close_ask();
                 }
             }
-            Bytes::Inline(_) | Bytes::Heap(_) => {}
+            Bytes::Inline(_) | Bytes::Heap(_) | Bytes::Copied(..) => {}
         }
     }
 }

@@ -74,8 +74,8 @@ fn who_is_let_in_by_one_side_only_is_refused_by_the_other() {
         // Root lets Bob in, who may therefore use its folder, and not Alice.
         let other = shared_place();
         let mut root = join(&other, 0, &["root", &format!("uids={BOB}")]).await;
-        let alice_there = join(&other, ALICE, &["alice", "uids=0"]).await;
-        root.until("stat handshakes_refused", "1").await;
+        let mut alice_there = join(&other, ALICE, &["alice", "uids=0"]).await;
+        alice_there.until("stat handshakes_refused", "1").await;
         let mut bob = join(&other, BOB, &["bob", &format!("uids=0,{ALICE}")]).await;
         meets(&mut bob, "root@0").await;
         meets(&mut root, &format!("bob@{BOB}")).await;

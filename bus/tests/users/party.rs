@@ -55,7 +55,7 @@ impl Handler<Received<Ping>> for Actor_ {
 impl Handler<Received<Blob>> for Actor_ {
     type Result = MessageResult<Received<Blob>>;
     fn handle(&mut self, blob: Received<Blob>, _: &mut Context<Self>) -> Self::Result {
-        MessageResult(blob.data.iter().rev().copied().collect())
+        MessageResult(blob.data.to_vec())
     }
 }
 
@@ -149,6 +149,14 @@ fn segments(name: &str) -> BTreeSet<u64> {
     mapped.chain(open).collect()
 }
 
+/// Bytes that differ by place.
+fn bytes(len: usize) -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..=u8::MAX).collect();
+    bytes = bytes.repeat(len / bytes.len() + 1);
+    bytes.truncate(len);
+    bytes
+}
+
 /// What `maps` said.
 pub fn inodes(said: &str) -> BTreeSet<u64> {
     said.split_whitespace()
@@ -230,9 +238,9 @@ pub fn party(mut stage: Stage) {
                 "ping" => said(addresses[&name].ask(&Ping { n: 1 }).await),
                 // Answers whether the reply is right.
                 "blob" => {
-                    let data: Vec<u8> = (0..number).map(|at| at as u8).collect();
+                    let data = bytes(number);
                     match addresses[&name].ask(&Blob { data: data.clone() }).await {
-                        Ok(reply) => reply.iter().eq(data.iter().rev()).to_string(),
+                        Ok(reply) => (reply.as_slice() == data).to_string(),
                         Err(error) => error.to_string(),
                     }
                 }
@@ -250,7 +258,7 @@ pub fn party(mut stage: Stage) {
                 "right" => kept
                     .borrow()
                     .iter()
-                    .all(|keep| keep.data.iter().all(|byte| *byte == 7))
+                    .all(|keep| *keep.data == vec![7; keep.data.len()])
                     .to_string(),
                 "release" => {
                     kept.borrow_mut().clear();
@@ -291,10 +299,7 @@ pub fn party(mut stage: Stage) {
                 // The next message's length, if it is right, and whose it is.
                 "recv" => match subscribers.get_mut(&name).expect("subscribed").recv().await {
                     Some(blob) => {
-                        let right = blob
-                            .data
-                            .iter()
-                            .all(|byte| usize::from(*byte) == blob.data.len() & 0xff);
+                        let right = *blob.data == vec![blob.data.len() as u8; blob.data.len()];
                         let origin = blob.origin().expect("an origin");
                         format!("{} {right} {}", blob.data.len(), origin.publisher())
                     }

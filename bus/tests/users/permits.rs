@@ -23,6 +23,7 @@ fn without_permits_another_user_gets_nothing_and_is_told() {
             &all("bind"),
             &all("publish"),
             &all("subscribe"),
+            &all("call"),
         ];
         let mut bob = join(&place, b, &args).await;
         bob.until("peers", &format!("alice@{a}")).await;
@@ -37,11 +38,14 @@ fn without_permits_another_user_gets_nothing_and_is_told() {
         }
         let said = bob.ask("subscribe md.ticks").await;
         assert!(said.starts_with(&format!("denied by node `alice@{a}`")), "{said}");
+        alice.until("stat denied", "1").await;
         // A pattern gets what it may: nothing.
         bob.expect_after("subscribe md.>", "ok").await;
         alice.expect_after("subscribers md.ticks", "0").await;
+        alice.until("stat denied", "2").await;
         // What Bob binds and publishes does not exist for Alice, who can have it for herself.
         bob.expect_after("bind taken", "ok").await;
+        alice.until("stat denied", "3").await;
         bob.expect_after("publish news", "ok").await;
         alice.until("stat denied", "4").await;
         alice.expect_after("bind taken", "ok").await;
@@ -113,6 +117,8 @@ fn what_is_permitted_works_and_the_rest_does_not() {
             }
             assert_eq!(said, "500 true alice");
         }
+        // Bob gets his own, too.
+        while bob.ask("try_recv >").await != "none" {}
         bob.until("stat unreleased", "0").await;
         // A name of Bob's that Alice takes note of, and calls, because Bob permits it.
         bob.expect_after("bind feed", "ok").await;

@@ -9,6 +9,7 @@ pub(crate) mod counters;
 pub(crate) mod delivery;
 pub(crate) mod denial;
 pub(crate) mod directory;
+pub(crate) mod ear;
 pub(crate) mod frame;
 pub(crate) mod handshake;
 pub(crate) mod hello;

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     error::Bound,
     shm::{
+        bell::Bell,
         cells::Cells,
         checked::Violation,
         faults::fault,
@@ -107,6 +108,10 @@ pub(crate) struct Session {
     /// Subscriptions the peer has announced; under the catalog's lock, like its topics.
     pub(crate) subscriptions: AtomicU32,
     pub(crate) topics: AtomicU32,
+    /// What the peer rings, if it is of another user, by port.
+    pub(super) ears: Mutex<HashMap<u32, Bell>>,
+    /// True once the session is over.
+    pub(super) over: watch::Sender<bool>,
     /// Topics of the peer that it may not publish. What comes of them is given back unread.
     pub(crate) denied_topics: Mutex<HashSet<u32>>,
     pub(crate) message_limit: usize,
@@ -139,6 +144,8 @@ impl Session {
             budget: Budget::new(if is_self { u64::MAX } else { node.config.peer_bytes }),
             subscriptions: AtomicU32::new(0),
             topics: AtomicU32::new(0),
+            ears: Mutex::default(),
+            over: watch::Sender::new(false),
             denied_topics: Mutex::default(),
             message_limit: node.config.message_bytes,
             counters: node.counters.clone(),
@@ -450,7 +457,7 @@ impl Session {
                 returns,
                 bytes,
             } => {
-                let offer = LinkOffer::import(link, ring_slots, returns, bytes, fds);
+                let offer = LinkOffer::import(link, ring_slots, returns, bytes, fds, self.is_foreign());
                 self.accept_link(&node, to_port, link, offer);
             }
             Frame::Linked {
@@ -460,7 +467,7 @@ impl Session {
                 returns,
                 bytes,
             } => {
-                let offer = LinkOffer::import(link, ring_slots, returns, bytes, fds);
+                let offer = LinkOffer::import(link, ring_slots, returns, bytes, fds, self.is_foreign());
                 if let Some(opener) = lock(&self.links).offers.remove(&peer_link) {
                     let _ = opener.send(offer.map_err(|error| error.to_string()));
                 }
@@ -573,5 +580,6 @@ impl Session {
             node.topics_lost(self);
         }
         self.introduced.send_replace(true);
+        self.over.send_replace(true);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::{bus::Bus, error::JoinError, message::Trust};
+use crate::{bus::Bus, error::JoinError, message::Trust, permit::Permit, session::users::Users};
 
 /// When a waiting task looks for messages itself instead of sleeping.
 ///
@@ -46,6 +46,13 @@ pub struct Config {
     pub(crate) ring_slots: u32,
     pub(crate) returns: u32,
     pub(crate) pool_bytes: u64,
+    pub(crate) users: Users,
+    pub(crate) user_pool_bytes: u64,
+    pub(crate) user_peers: usize,
+    pub(crate) peer_bytes: u64,
+    pub(crate) peer_names: usize,
+    pub(crate) peer_topics: usize,
+    pub(crate) peer_links: usize,
     pub(crate) segment_bytes: u64,
     pub(crate) message_bytes: usize,
     pub(crate) mailboxes: usize,
@@ -82,6 +89,13 @@ impl Config {
             ring_slots: 4096,
             returns: 32_768,
             pool_bytes: 1 << 30,
+            users: Users::default(),
+            user_pool_bytes: 256 << 20,
+            user_peers: 16,
+            peer_bytes: u64::MAX,
+            peer_names: 65_536,
+            peer_topics: 16_384,
+            peer_links: 1024,
             segment_bytes: 64 << 20,
             message_bytes: 256 << 20,
             mailboxes: 4096,
@@ -109,6 +123,39 @@ impl Config {
         self
     }
 
+    /// Lets nodes of these other users meet this one (uids, as the kernel tells them: `SO_PEERCRED`). The default: nobody but
+    /// this process's own user.
+    ///
+    /// They may do what [`permit`](Config::permit) says and nothing else; they get memory of their own
+    /// ([`user_pool_bytes`](Config::user_pool_bytes)), so that they can read only what was sent to them; and what they send
+    /// is copied before it is checked and read. Their nodes are shown as `name@uid`. The other side must let this user in
+    /// as well.
+    ///
+    /// The runtime directory must then be given ([`dir`](Config::dir) or `SHMBUS_DIR`) and must let those users in: made by
+    /// root with mode 1777, or, better, for a group with mode 3770. What is unsafe is refused when joining. SECURITY.md has
+    /// the reasons.
+    #[must_use]
+    pub fn allow_uids(mut self, uids: impl IntoIterator<Item = u32>) -> Self {
+        self.users.uids = uids.into_iter().collect();
+        self
+    }
+
+    /// As [`allow_uids`](Config::allow_uids), for processes whose group is one of these. What counts is the one effective
+    /// group that `SO_PEERCRED` gives; supplementary groups do not. It also names groups that may write the runtime
+    /// directory without its sticky bit.
+    #[must_use]
+    pub fn allow_gids(mut self, gids: impl IntoIterator<Item = u32>) -> Self {
+        self.users.gids = gids.into_iter().collect();
+        self
+    }
+
+    /// Adds to what other users may do here; see [`Permit`].
+    #[must_use]
+    pub fn permit(mut self, permit: Permit) -> Self {
+        self.users.permits.push(permit);
+        self
+    }
+
     setters! {
         /// When to look for messages instead of sleeping.
         spin: Spin;
@@ -123,6 +170,23 @@ impl Config {
         returns: u32;
         /// Most memory of the pool for outgoing messages, in bytes (reserved, not touched, until used). Default 1 GiB.
         pool_bytes: u64;
+        /// Most memory of the pool for messages to one other user, in bytes: each has a pool of its own, made when its first
+        /// node is met. Default 256 MiB.
+        user_pool_bytes: u64;
+        /// Most peers of one other user. Default 16.
+        user_peers: usize;
+        /// Most bytes of our pool that one peer holds, of messages sent and not released, in whole buffers. What goes beyond
+        /// waits, or is told [`Bound::Peer`](crate::error::Bound::Peer). Where there are several links to a peer, each may set
+        /// up to 2 MiB of it aside while it is in use. Default: no limit but the pool's.
+        peer_bytes: u64;
+        /// Most actor names that one peer may announce; one that announces more loses its session. Default 65,536.
+        peer_names: usize;
+        /// Most topics, and most subscriptions, that one peer may announce; one that announces more loses its session.
+        /// Default 16,384.
+        peer_topics: usize;
+        /// Most links with one peer, of which there is one per pair of threads that talk; a further one is refused. Default
+        /// 1,024.
+        peer_links: usize;
         /// Size of one pool segment, in bytes. Default 64 MiB.
         segment_bytes: u64;
         /// Largest message, archived, in bytes. Default 256 MiB.
@@ -131,7 +195,8 @@ impl Config {
         mailboxes: usize;
         /// Most peers this node keeps sessions with. Default 256.
         peers: usize;
-        /// Most unfinished handshakes at once; a further one waits in the socket's backlog. Default 32.
+        /// Most unfinished handshakes at once; a further one waits in the socket's backlog. One other user may have a
+        /// quarter of them; a further one of that user is refused. Default 32.
         handshakes: usize;
         /// How long a peer may take for its handshake. Default 2 s.
         handshake_deadline: Duration;
@@ -150,11 +215,6 @@ impl Config {
     /// Those of [`JoinError`]; a setting that is out of range is named.
     pub async fn join(self) -> Result<Bus, JoinError> {
         Bus::with_config(self).await
-    }
-
-    /// Most links one peer may have here: one per pair of ports, far more than threads are of use.
-    pub(crate) fn links_per_peer(&self) -> usize {
-        1024
     }
 
     pub(crate) fn check(&self) -> Result<(), JoinError> {
@@ -199,7 +259,22 @@ impl Config {
         if self.mailboxes == 0 || self.mailboxes > 65_535 {
             return fail("mailboxes", self.mailboxes, "1 to 65,535");
         }
-        for (setting, value) in [("peers", self.peers), ("handshakes", self.handshakes)] {
+        if self.user_pool_bytes < 4 << 20 || self.user_pool_bytes / self.segment_bytes > 256 {
+            return fail(
+                "user_pool_bytes",
+                self.user_pool_bytes,
+                "4 MiB to 256 times `segment_bytes`",
+            );
+        }
+        self.users.check()?;
+        for (setting, value) in [
+            ("peers", self.peers),
+            ("handshakes", self.handshakes),
+            ("user_peers", self.user_peers),
+            ("peer_names", self.peer_names),
+            ("peer_topics", self.peer_topics),
+            ("peer_links", self.peer_links),
+        ] {
             if value == 0 {
                 return fail(setting, value, "at least 1");
             }

@@ -203,6 +203,19 @@ pub enum LookupError {
         /// Its reason.
         reason: String,
     },
+    /// The name is bound at a node of another user, which does not permit this process's user to call it.
+    #[error(
+        "denied by node `{node}`: it does not permit uid {uid} to call `{name}` (there: `Config::permit` with \
+         `Permit::uid({uid}).call(\"{name}\")`)"
+    )]
+    Denied {
+        /// The actor's name.
+        name: String,
+        /// The node that bound it, as `name@uid`.
+        node: String,
+        /// This process's user.
+        uid: u32,
+    },
     /// Shared memory, an eventfd or another kernel object could not be made.
     #[error(transparent)]
     Resource(#[from] ResourceError),
@@ -223,8 +236,10 @@ pub enum Bound {
     Returns,
     /// As many asks are unanswered on the link as replies have room for (`Config::ring_slots`).
     Asks,
-    /// The pool is at its limit (`Config::pool_bytes`).
+    /// The pool is at its limit (`Config::pool_bytes`; `Config::user_pool_bytes` for a node of another user).
     Pool,
+    /// The peer holds as many bytes of our pool as one peer may (`Config::peer_bytes`).
+    Peer,
     /// The session's socket has no room for the frame that announces a new segment.
     Socket,
 }
@@ -236,7 +251,10 @@ impl std::fmt::Display for Bound {
             Bound::Ring => "the IO queue is full (`Config::ring_slots`)",
             Bound::Returns => "too many messages of this link are unreleased (`Config::returns`)",
             Bound::Asks => "too many asks are unanswered (`Config::ring_slots`)",
-            Bound::Pool => "the pool is at its limit (`Config::pool_bytes`)",
+            Bound::Pool => {
+                "the pool is at its limit (`Config::pool_bytes`; for a node of another user `Config::user_pool_bytes`)"
+            }
+            Bound::Peer => "its node holds as much memory as one peer may (`Config::peer_bytes`)",
             Bound::Socket => "the session's socket is full",
         })
     }
@@ -398,6 +416,20 @@ pub enum TopicError {
         pattern: String,
         /// How long was waited.
         waited: Duration,
+    },
+    /// The topic is published at a node of another user, which does not permit this process's user to subscribe to it, and
+    /// nobody else publishes it. Only for a pattern without wildcards: one with wildcards gets what it may.
+    #[error(
+        "denied by node `{node}`: it does not permit uid {uid} to subscribe to `{topic}` (there: `Config::permit` with \
+         `Permit::uid({uid}).subscribe(\"{topic}\")`)"
+    )]
+    Denied {
+        /// The topic.
+        topic: String,
+        /// The node that publishes it, as `name@uid`.
+        node: String,
+        /// This process's user.
+        uid: u32,
     },
     /// A setting of the subscription is out of range.
     #[error("subscription to `{pattern}`: {problem}")]

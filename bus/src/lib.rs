@@ -42,6 +42,8 @@ pub mod error;
 #[cfg(not(loom))]
 pub mod message;
 #[cfg(not(loom))]
+mod permit;
+#[cfg(not(loom))]
 mod session;
 #[cfg(not(loom))]
 mod stats;
@@ -57,6 +59,7 @@ pub use {
     bus::Bus,
     config::{Config, Spin},
     message::{Bulk, FixedSize, Origin, Received, ShmMessage, ShmType, Trust},
+    permit::Permit,
     shmbus_macros::{ShmMessage, ShmType},
     stats::Stats,
     topic::{

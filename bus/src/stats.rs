@@ -35,13 +35,17 @@ pub struct Stats {
     pub violations: u64,
     /// Handshakes that led to no session.
     pub handshakes_refused: u64,
+    /// What nodes of other users asked for and are not permitted ([`Config::permit`](crate::Config::permit)).
+    pub denied: u64,
+    /// Sessions closed because the peer announced more than a quota allows.
+    pub quotas_exceeded: u64,
     /// Peers there is a session with.
     pub peers: u64,
-    /// Buffers of the pool in use.
+    /// Buffers of the pool in use, those of other users' pools included.
     pub pool_buffers: u64,
-    /// Bytes of the pool in use, in whole buffers.
+    /// Bytes of these pools in use, in whole buffers.
     pub pool_used_bytes: u64,
-    /// Bytes of the pool's segments (reserved, not all touched).
+    /// Bytes of these pools' segments (reserved, not all touched).
     pub pool_reserved_bytes: u64,
 }
 
@@ -53,7 +57,7 @@ impl Stats {
             replies,
             unreleased,
         } = node.traffic();
-        let (buffers, used, reserved) = node.pool.usage();
+        let (buffers, used, reserved) = node.pool_usage();
         Self {
             sent,
             handled: counters.handled.get(),
@@ -70,6 +74,8 @@ impl Stats {
             panics: counters.panics.get(),
             violations: counters.violations.get(),
             handshakes_refused: counters.handshakes_refused.get(),
+            denied: counters.denied.get(),
+            quotas_exceeded: counters.quotas.get(),
             peers: node.sessions.len() as u64,
             pool_buffers: buffers as u64,
             pool_used_bytes: used,

@@ -49,6 +49,7 @@ impl Foreign {
             Ringer::new(waiting),
             Bell::new().expect("an eventfd"),
             LIMIT,
+            false,
             Arc::new(Room::new(16)),
             |_| {},
         );

@@ -169,7 +169,7 @@ fn answering(
     peer: &Peer,
     (slots, returns, bytes): (u32, u32, u64),
 ) -> Option<Arc<Link>> {
-    let offer = LinkOffer::import(7, slots, returns, bytes, peer.descriptors());
+    let offer = LinkOffer::import(7, slots, returns, bytes, peer.descriptors(), false);
     session.accept_link(&world.node, world.port.id, 7, offer);
     lock(&session.links)
         .by_id

@@ -55,7 +55,12 @@ fn refused(lease: Lease, error: CheckError) -> Refused {
 impl<T: ShmRoot> Received<T> {
     /// The message in these bytes, if they are one. Length and alignment are checked always, the rest
     /// unless it is trusted.
-    pub(crate) fn new(lease: Lease, trust: Trust) -> Result<Received<T>, Box<(Lease, CheckError)>> {
+    pub(crate) fn new(mut lease: Lease, trust: Trust) -> Result<Received<T>, Box<(Lease, CheckError)>> {
+        let trust = if lease.make_private() {
+            Trust::Checked
+        } else {
+            trust
+        };
         match Self::check(lease.bytes(), trust) {
             Ok(()) => Ok(Self::checked(lease)),
             Err(error) => Err(Box::new((lease, error))),
@@ -77,14 +82,19 @@ impl<T: ShmRoot> Received<T> {
                 Ok(bytes) => bytes,
                 Err(violation) => return Err(Refused::Violation(inbound, violation)),
             };
-            return match Self::check(bytes, trust) {
+            return match Self::check(bytes, trust.in_peer(&inbound)) {
                 Ok(()) => Ok(f(Self::checked(Lease::inline(descriptor, Some(inbound))))),
                 Err(error) => Err(refused(Lease::inline(descriptor, Some(inbound)), error)),
             };
         }
-        let lease = inbound
+        let mut lease = inbound
             .lease(descriptor, false)
             .map_err(|(inbound, violation)| Refused::Violation(inbound, violation))?;
+        let trust = if lease.make_private() {
+            Trust::Checked
+        } else {
+            trust
+        };
         match Self::check(lease.bytes(), trust) {
             Ok(()) => Ok(f(Self::checked(lease))),
             Err(error) => Err(refused(lease, error)),
@@ -104,7 +114,7 @@ impl<T: ShmRoot> Received<T> {
     ) -> Result<R, Refused> {
         let batch = whole.bytes();
         let bytes = batch.get(at.clone()).unwrap_or(&[]);
-        if let Err(error) = Self::check(bytes, trust) {
+        if let Err(error) = Self::check(bytes, trust.in_peer(&inbound)) {
             return Err(refused(Lease::part(whole.clone(), at, inbound, route), error));
         }
         if let Ok(len @ 0..=INLINE_LEN) = u8::try_from(bytes.len()) {

@@ -2,6 +2,7 @@
 
 mod bulk;
 pub(crate) mod counting;
+mod foreign;
 mod hostile;
 mod laws;
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::shm::inbound::Inbound;
+
 /// Whether a received archive is checked before it is read.
 ///
 /// ```
@@ -33,10 +35,20 @@ impl fmt::Debug for Promise {
 }
 
 impl Trust {
+    /// What applies to a message of this peer: the promise is about peers of the same user.
+    #[inline(always)]
+    pub(crate) fn in_peer(self, inbound: &Inbound) -> Trust {
+        match self {
+            Trust::Unchecked(_) if inbound.is_foreign() => Trust::Checked,
+            trust => trust,
+        }
+    }
+
     /// Archives are read as they come, with no check but of their length and alignment.
     ///
     /// # Safety
-    /// The caller promises that every peer this setting applies to is built from the same sources,
+    /// The caller promises that every peer this setting applies to (all of the same user; messages of others are always
+    /// checked) is built from the same sources,
     /// sends only archives that this library wrote from values of the very type the receiver expects,
     /// and never changes one before it is released. A peer that breaks this, by fault or by intent,
     /// causes undefined behaviour in this process.

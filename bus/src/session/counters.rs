@@ -30,6 +30,10 @@ pub(crate) struct Counters {
     pub(crate) panics: Count,
     pub(crate) violations: Count,
     pub(crate) handshakes_refused: Count,
+    /// What nodes of other users asked for and may not have.
+    pub(crate) denied: Count,
+    /// Sessions closed because the peer announced more than it may.
+    pub(crate) quotas: Count,
     /// Messages sent on links that are gone.
     pub(crate) sent_on_lost_links: Count,
     /// Those of them that were replies.

@@ -25,7 +25,7 @@ use std::{
 
 use nix::{fcntl::OFlag, unistd::geteuid};
 
-use super::{names, socket};
+use super::{names, socket, users::Users};
 use crate::error::JoinError;
 
 /// How the sockets' file names end.
@@ -38,6 +38,11 @@ const PATH_MAX: usize = 107;
 /// else `/tmp/shmbus-<uid>`. Empty variables count as unset.
 pub(crate) fn resolve(explicit: Option<&Path>) -> PathBuf {
     resolve_with(explicit, |variable| std::env::var_os(variable))
+}
+
+/// Whether somebody has said where it is.
+fn is_given(explicit: Option<&Path>) -> bool {
+    explicit.is_some() || std::env::var_os("SHMBUS_DIR").is_some_and(|value| !value.is_empty())
 }
 
 fn resolve_with(explicit: Option<&Path>, var: impl Fn(&str) -> Option<OsString>) -> PathBuf {
@@ -54,6 +59,10 @@ fn resolve_with(explicit: Option<&Path>, var: impl Fn(&str) -> Option<OsString>)
 pub(crate) struct Claim {
     folder: PathBuf,
     path: PathBuf,
+    /// Where our socket is changed and removed: `path`, or by way of `_opened`.
+    at: PathBuf,
+    /// The folder, where others may write: its path may name something else at any time.
+    _opened: Option<File>,
     /// Device and inode of the socket that we bound: the path may name somebody else's by the time we leave.
     bound: (u64, u64),
     /// Of the process that bound it: a forked child leaves it alone.
@@ -76,14 +85,17 @@ impl Claim {
         bus: &str,
         node: &str,
         within: Duration,
+        users: &Users,
     ) -> Result<Self, JoinError> {
         names::check("bus", bus)?;
         names::check("node", node)?;
+        let given = is_given(dir);
         let dir = resolve(dir);
         // A later change of the working directory must not make us remove something else on drop.
         let dir = std::path::absolute(&dir).map_err(failed(&dir, "find its absolute path"))?;
         let folder = dir.join(bus);
-        let path = folder.join(format!("{node}{SUFFIX}"));
+        let file_name = format!("{node}{SUFFIX}");
+        let path = folder.join(&file_name);
         let len = path.as_os_str().as_bytes().len();
         if len > PATH_MAX {
             return Err(JoinError::PathTooLong {
@@ -93,21 +105,41 @@ impl Claim {
             });
         }
 
-        open_private(&dir)?;
-        let guard = lock(&folder, open_private(&folder)?, within)?;
-        free(&folder, &path, node)?;
-        let listening = socket::listen_at(&path).map_err(failed(&folder, "bind a socket in it"))?;
+        let (guard, place) = if users.is_alone() {
+            open_private(&dir)?;
+            (open_private(&folder)?, folder.clone())
+        } else {
+            let opened = shared::open(&dir, bus, given, users)?;
+            let place = socket::by_descriptor(&opened);
+            (opened, place)
+        };
+        let guard = lock(&folder, guard, within)?;
+        let at = place.join(&file_name);
+        free(&folder, &path, &at, node)?;
+        let listening = if users.is_alone() {
+            socket::listen_at(&at)
+        } else {
+            shared::socket_mode(&guard).and_then(|mode| socket::listen_for_others_at(&at, mode))
+        };
+        let listening = listening.map_err(failed(&folder, "bind a socket in it"))?;
         let bound =
-            fs::symlink_metadata(&path).map_err(failed(&folder, "look at the socket just bound in it"))?;
-        let claim = Self {
+            fs::symlink_metadata(&at).map_err(failed(&folder, "look at the socket just bound in it"))?;
+        let mut claim = Self {
             bound: (bound.dev(), bound.ino()),
             pid: std::process::id(),
             folder,
             path,
+            at,
+            _opened: None,
             listening,
         };
         claim.sweep();
-        drop(guard);
+        if users.is_alone() {
+            drop(guard);
+        } else {
+            guard.unlock().map_err(failed(&claim.folder, "unlock it"))?;
+            claim._opened = Some(guard);
+        }
         Ok(claim)
     }
 
@@ -130,7 +162,7 @@ impl Claim {
     /// If the folder cannot be read.
     pub(crate) fn others(&self) -> io::Result<Vec<(String, PathBuf)>> {
         let mut found = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
+        for entry in fs::read_dir(self.at.parent().unwrap_or(&self.folder))? {
             let entry = entry?;
             let name = entry.file_name();
             let Some(node) = name.to_str().and_then(|name| name.strip_suffix(SUFFIX)) else {
@@ -138,8 +170,9 @@ impl Claim {
             };
             // Links and ordinary files with this ending are none of ours: neither dialled nor removed.
             let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
-            if is_socket && names::check("node", node).is_ok() && entry.path() != self.path {
-                found.push((node.to_owned(), entry.path()));
+            let path = self.folder.join(&name);
+            if is_socket && names::check("node", node).is_ok() && path != self.path {
+                found.push((node.to_owned(), path));
             }
         }
         found.sort();
@@ -151,6 +184,7 @@ impl Claim {
     fn sweep(&self) {
         let Ok(others) = self.others() else { return };
         for (node, path) in others {
+            let path = self.at.with_file_name(path.file_name().unwrap_or_default());
             if matches!(probe(&path), Ok(Probed::Dead)) && fs::remove_file(&path).is_ok() {
                 tracing::debug!(%node, "removed the socket of a dead node");
             }
@@ -160,10 +194,10 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let ours = || fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == self.bound);
+        let ours = || fs::symlink_metadata(&self.at).is_ok_and(|now| (now.dev(), now.ino()) == self.bound);
         if self.pid == std::process::id() && ours() {
             // A socket that stays behind is swept by whoever joins next.
-            let _ = fs::remove_file(&self.path);
+            let _ = fs::remove_file(&self.at);
         }
     }
 }
@@ -197,21 +231,31 @@ fn probe(path: &Path) -> io::Result<Probed> {
             ErrorKind::NotFound => Ok(Probed::Absent),
             // A full backlog is somebody's backlog.
             ErrorKind::WouldBlock => Ok(Probed::Alive(0)),
+            // A node of another user that lets only its own in.
+            ErrorKind::PermissionDenied => Ok(Probed::Alive(0)),
             _ => Err(error),
         },
     }
 }
 
-/// Makes sure that nothing is at `path`, by removing a dead node's socket if need be.
-fn free(folder: &Path, path: &Path, node: &str) -> Result<(), JoinError> {
-    match probe(path).map_err(failed(folder, "see whether the node name is taken"))? {
+/// Makes sure that nothing is at `path`, by removing a dead node's socket if need be. `at` is how it is reached.
+fn free(folder: &Path, path: &Path, at: &Path, node: &str) -> Result<(), JoinError> {
+    match probe(at).map_err(failed(folder, "see whether the node name is taken"))? {
         Probed::Absent => Ok(()),
         Probed::Alive(pid) => Err(JoinError::NameTaken {
             name: node.to_owned(),
             pid,
             socket: path.to_path_buf(),
         }),
-        Probed::Dead => match fs::remove_file(path) {
+        Probed::Dead => match fs::remove_file(at) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(io::Error::new(
+                error.kind(),
+                format!(
+                    "{} was left by another user, who alone can remove it (or root, or the folder's owner); \
+                     join under another name",
+                    path.display()
+                ),
+            )),
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -235,20 +279,7 @@ fn open_private(dir: &Path) -> Result<File, JoinError> {
         dir: dir.to_path_buf(),
         problem,
     };
-    // Opened first and looked at through the descriptor, so that what is checked is what is used.
-    // O_DIRECTORY answers for a link as well, and before O_NOFOLLOW.
-    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
-    let opened = OpenOptions::new().read(true).custom_flags(flags.bits()).open(dir);
-    let opened = match opened {
-        Err(error) => {
-            return Err(match fs::symlink_metadata(dir) {
-                Ok(found) if found.is_symlink() => unsafe_as("is a symbolic link".into()),
-                Ok(found) if !found.is_dir() => unsafe_as("is not a directory".into()),
-                _ => failed(dir, "open it")(error),
-            });
-        }
-        Ok(opened) => opened,
-    };
+    let opened = open_dir(dir, dir)?;
     let found = opened.metadata().map_err(failed(dir, "look at it"))?;
     let us = geteuid().as_raw();
     if found.uid() != us {
@@ -264,6 +295,25 @@ fn open_private(dir: &Path) -> Result<File, JoinError> {
         )));
     }
     Ok(opened)
+}
+
+/// Opens a directory that is no link; `dir` is its name for errors.
+fn open_dir(at: &Path, dir: &Path) -> Result<File, JoinError> {
+    // Opened first and looked at through the descriptor, so that what is checked is what is used.
+    // O_DIRECTORY answers for a link as well, and before O_NOFOLLOW.
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+    let opened = OpenOptions::new().read(true).custom_flags(flags.bits()).open(at);
+    opened.map_err(|error| {
+        let unsafe_as = |problem: &str| JoinError::DirUnsafe {
+            dir: dir.to_path_buf(),
+            problem: problem.to_owned(),
+        };
+        match fs::symlink_metadata(at) {
+            Ok(found) if found.is_symlink() => unsafe_as("is a symbolic link"),
+            Ok(found) if !found.is_dir() => unsafe_as("is not a directory"),
+            _ => failed(dir, "open it")(error),
+        }
+    })
 }
 
 /// Locks the opened folder for this process alone; dropping the file unlocks it.
@@ -295,5 +345,6 @@ fn failed(dir: &Path, action: &'static str) -> impl FnOnce(io::Error) -> JoinErr
     }
 }
 
+mod shared;
 #[cfg(test)]
 mod tests;

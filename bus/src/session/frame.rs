@@ -8,6 +8,7 @@
 use rkyv::{rancor, util::AlignedVec};
 
 use super::{
+    denial::DENIED_MAX,
     names,
     socket::MAX_FRAME,
     topics::{outlet::Policy, pattern},
@@ -126,6 +127,19 @@ pub(crate) enum Announcement {
     Subscription { port: u32, mailbox: u32 },
 }
 
+/// What a node of another user is denied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub(crate) enum Denial {
+    /// To call actors that are bound at the sender.
+    Call,
+    /// To bind names that the sender takes note of.
+    Bind,
+    /// To publish topics to the sender's subscriptions.
+    Publish,
+    /// To subscribe to topics of the sender.
+    Subscribe,
+}
+
 /// One control frame. Ids of links are the sender's.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub(crate) enum Frame {
@@ -189,6 +203,8 @@ pub(crate) enum Frame {
     /// Acknowledges what the receiver announced, once: the sender knows the topic, or has sent an `Attached` for each
     /// of its topics that the subscription gets.
     Heard(Announcement),
+    /// The receiver may not have these names of actors or topics.
+    Denied { what: Denial, names: Vec<String> },
     /// The sender leaves.
     Bye { reason: String },
 }
@@ -335,6 +351,7 @@ impl Frame {
             Frame::Attached { .. } => "Attached",
             Frame::Untopic { .. } => "Untopic",
             Frame::Heard(_) => "Heard",
+            Frame::Denied { .. } => "Denied",
             Frame::Bye { .. } => "Bye",
         }
     }
@@ -383,6 +400,12 @@ impl Frame {
                     wanted.depth as usize,
                 )?;
                 named(kind, pattern::check_pattern(&wanted.pattern))
+            }
+            Frame::Denied { names, .. } => {
+                within(kind, "list of names", names.len(), DENIED_MAX)?;
+                names
+                    .iter()
+                    .try_for_each(|name| within(kind, "name", name.len(), TEXT_MAX))
             }
             Frame::Link { .. }
             | Frame::Linked { .. }

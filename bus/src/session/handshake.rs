@@ -15,12 +15,14 @@
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
     io,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use super::{
     hello::{ABI, Code, FEATURES, Hello, HelloError, PROTOCOL, REQUIRED, Role, Verdict},
     socket::{Credentials, Socket},
+    users::Users,
 };
 use crate::shm::faults::fault;
 
@@ -31,6 +33,8 @@ pub(crate) struct Me {
     pub bus: String,
     pub node: String,
     pub uid: u32,
+    /// Which other users are let in.
+    pub users: Arc<Users>,
     pub protocol: u32,
     pub features: u64,
     pub abi: u64,
@@ -44,6 +48,7 @@ impl Me {
             bus: bus.to_owned(),
             node: node.to_owned(),
             uid: nix::unistd::geteuid().as_raw(),
+            users: Arc::default(),
             protocol: PROTOCOL,
             features: FEATURES,
             abi: ABI,
@@ -178,8 +183,11 @@ pub(crate) enum HandshakeError {
         "the peer's archives differ (rkyv ABI {theirs:#x}, this node's {ours:#x}); build both with equal rkyv features"
     )]
     Abi { theirs: u64, ours: u64 },
-    #[error("the peer runs as uid {theirs}, this node as uid {ours}")]
-    ForeignUid { theirs: u32, ours: u32 },
+    #[error(
+        "the peer runs as uid {theirs} (gid {gid}), this node as uid {ours}, whose `Config::allow_uids` and `allow_gids` \
+         do not let it in"
+    )]
+    ForeignUid { theirs: u32, gid: u32, ours: u32 },
     #[error("the peer is on bus `{theirs}`, this node on bus `{ours}`")]
     WrongBus { theirs: String, ours: String },
     /// We refused it by our own decision.
@@ -215,7 +223,7 @@ pub(crate) async fn dial(socket: &Socket, me: &Me, within: Duration) -> Result<P
     bounded(within, async {
         let mut buf = Vec::new();
         let them = socket.credentials()?;
-        if let Err(error) = same_user(me, them) {
+        if let Err(error) = admit(me, them) {
             return refuse(socket, error);
         }
         fault!(DialHello);
@@ -250,7 +258,7 @@ pub(crate) async fn accept(
     bounded(within, async {
         let mut buf = Vec::new();
         let them = socket.credentials()?;
-        if let Err(error) = same_user(me, them) {
+        if let Err(error) = admit(me, them) {
             return refuse(socket, error);
         }
         if hear(socket, &mut buf).await?.is_none() {
@@ -280,12 +288,14 @@ pub(crate) async fn accept(
     .await
 }
 
-fn same_user(me: &Me, them: Credentials) -> Result<(), HandshakeError> {
-    if them.uid == me.uid {
+/// Before a byte is read of it.
+fn admit(me: &Me, them: Credentials) -> Result<(), HandshakeError> {
+    if them.uid == me.uid || me.users.admit(them) {
         Ok(())
     } else {
         Err(HandshakeError::ForeignUid {
             theirs: them.uid,
+            gid: them.gid,
             ours: me.uid,
         })
     }

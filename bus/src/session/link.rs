@@ -17,7 +17,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::peer::Session;
+use super::{budget::Share, peer::Session};
 use crate::{
     error::Bound,
     shm::{
@@ -116,7 +116,8 @@ pub(crate) struct SentBuffer {
 /// Which buffers the peer holds. Private memory: a peer can give back only what stands here.
 #[derive(Debug, Default)]
 struct Tokens {
-    held: Vec<Option<(Held, u16)>>,
+    /// With each, its route and the length of its message.
+    held: Vec<Option<(Held, u16, u64)>>,
     free: Vec<u32>,
     /// Buffers among them that have a segment of their own.
     dedicated: u32,
@@ -125,16 +126,16 @@ struct Tokens {
 }
 
 impl Tokens {
-    fn issue(&mut self, buffer: Held, route: u16) -> u32 {
+    fn issue(&mut self, buffer: Held, route: u16, len: u64) -> u32 {
         self.dedicated += u32::from(buffer.is_dedicated());
         self.batches += u32::from(route == BATCH_ROUTE);
         match self.free.pop() {
             Some(token) => {
-                self.held[token as usize] = Some((buffer, route));
+                self.held[token as usize] = Some((buffer, route, len));
                 token
             }
             None => {
-                self.held.push(Some((buffer, route)));
+                self.held.push(Some((buffer, route, len)));
                 self.held.len() as u32 - 1
             }
         }
@@ -144,7 +145,7 @@ impl Tokens {
         self.held.len() > self.free.len()
     }
 
-    fn redeem(&mut self, token: u32) -> Result<(Held, u16), Violation> {
+    fn redeem(&mut self, token: u32) -> Result<(Held, u16, u64), Violation> {
         let entry = self.held.get_mut(token as usize).and_then(Option::take);
         let entry = entry.ok_or(Violation::Token(token))?;
         self.dedicated -= u32::from(entry.0.is_dedicated());
@@ -160,6 +161,8 @@ struct Sending {
     producer: Producer,
     returns: ReturnReader,
     tokens: Tokens,
+    /// What this link may still send of what the peer may hold.
+    share: Share,
     windows: Vec<Window>,
     /// The window of each mailbox of the peer's port.
     by_mailbox: HashMap<u32, u16>,
@@ -242,6 +245,7 @@ impl Link {
             returns,
             ..
         } = pieces;
+        let share = session.budget.share();
         Arc::new(Self {
             id,
             asking,
@@ -253,6 +257,7 @@ impl Link {
                 producer,
                 returns,
                 tokens: Tokens::default(),
+                share,
                 windows: Vec::new(),
                 by_mailbox: HashMap::new(),
                 unreturned: 0,
@@ -417,8 +422,8 @@ impl Link {
             self.begin(&mut sending)?;
             self.check_room(&mut sending, route, descriptor.slots(), 1)?;
             if let Some(buffer) = buffer {
-                self.session.announce(&self.pool, buffer.segment)?;
-                let token = self.issue(&mut sending, buffer.held, route);
+                self.afford(&mut sending, buffer.len, buffer.segment)?;
+                let token = self.issue(&mut sending, buffer.held, route, buffer.len);
                 descriptor.set_buffer(BufferRef {
                     segment: buffer.segment,
                     token,
@@ -644,15 +649,14 @@ impl Link {
         parcel: &mut Option<Parcel>,
         route: u16,
     ) -> Result<bool, Refusal> {
-        if let Some(Parcel::Buffer(buffer, _)) = parcel {
-            // The announcement goes first: the socket keeps it even if we die at once.
-            self.session.announce(&self.pool, buffer.segment())?;
+        if let Some(Parcel::Buffer(buffer, len)) = parcel {
+            self.afford(sending, *len as u64, buffer.segment())?;
         }
         let mut buffered = false;
         if let Some(Parcel::Buffer(buffer, len)) = parcel.take() {
             buffered = true;
             let (segment, offset) = (buffer.segment(), buffer.offset() as u64);
-            let token = self.issue(sending, buffer.into_held(), route);
+            let token = self.issue(sending, buffer.into_held(), route, len as u64);
             descriptor.set_buffer(BufferRef {
                 segment,
                 token,
@@ -664,14 +668,29 @@ impl Link {
         Ok(buffered)
     }
 
+    /// Counts a message of `len` bytes that the peer is to hold, if it may, and tells it of the segment. The
+    /// announcement goes before the message: the socket keeps it even if we die at once.
+    fn afford(&self, sending: &mut Sending, len: u64, segment: u32) -> Result<(), Refusal> {
+        if !sending.share.take(len) {
+            self.take_returns(sending)?;
+            if !sending.share.take(len) {
+                return Err(Refusal::No(NoSend::Full(Bound::Peer)));
+            }
+        }
+        self.session.announce(&self.pool, segment).map_err(|why| {
+            sending.share.give(len);
+            Refusal::No(why)
+        })
+    }
+
     /// The peer is about to hold a buffer.
-    fn issue(&self, sending: &mut Sending, buffer: Held, route: u16) -> u32 {
+    fn issue(&self, sending: &mut Sending, buffer: Held, route: u16, len: u64) -> u32 {
         if buffer.is_dedicated() {
             // SeqCst, as for `Room::waiting`: set before the peer can release it, and ring.
             self.lends_segments.store(true, Ordering::SeqCst);
             sending.waiting.park();
         }
-        sending.tokens.issue(buffer, route)
+        sending.tokens.issue(buffer, route, len)
     }
 
     /// Whether anything here is to be looked after when the peer releases something.
@@ -895,7 +914,8 @@ impl Sending {
     /// The peer is gone: what it held is ours again, or for another member of its group.
     fn abandon_tokens(&mut self) {
         let tokens = std::mem::take(&mut self.tokens);
-        for (token, (held, route)) in (0..)
+        self.share.give_all();
+        for (token, (held, route, _)) in (0..)
             .zip(tokens.held)
             .filter_map(|(token, entry)| entry.map(|e| (token, e)))
         {
@@ -925,13 +945,15 @@ impl Sending {
     fn settle(&mut self, what: Return) -> Result<u32, Violation> {
         match what {
             Return::Token(token) => {
-                let (buffer, route) = self.tokens.redeem(token)?;
+                let (buffer, route, len) = self.tokens.redeem(token)?;
+                self.share.give(len);
                 self.redeemed.push(buffer);
                 self.redeem_place(route, token);
                 Ok(1)
             }
             Return::Nack(token) => {
-                let (held, route) = self.tokens.redeem(token)?;
+                let (held, route, len) = self.tokens.redeem(token)?;
+                self.share.give(len);
                 match self
                     .redeem_place(route, token)
                     .and_then(|sent| Unhandled::new(route, sent, held))

@@ -4,9 +4,12 @@
 
 pub(crate) mod ask;
 pub(crate) mod asks;
+pub(crate) mod budget;
 pub(crate) mod counters;
 pub(crate) mod delivery;
+pub(crate) mod denial;
 pub(crate) mod directory;
+pub(crate) mod ear;
 pub(crate) mod frame;
 pub(crate) mod handshake;
 pub(crate) mod hello;
@@ -30,3 +33,4 @@ pub(crate) mod tell;
 pub(crate) mod tell_all;
 pub(crate) mod topics;
 pub(crate) mod unbatch;
+pub(crate) mod users;

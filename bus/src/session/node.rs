@@ -2,7 +2,9 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    path::PathBuf,
+    hash::{DefaultHasher, Hash, Hasher},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
     pin::Pin,
     sync::{
         Arc, Mutex, Weak,
@@ -14,6 +16,7 @@ use std::{
 };
 
 use dashmap::DashMap;
+use nix::unistd::geteuid;
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
     sync::{OnceCell, oneshot, watch},
@@ -23,7 +26,7 @@ use tokio::{
 use super::{
     counters::{Counters, Traffic},
     directory::Claim,
-    frame::{Binding, Frame},
+    frame::{Binding, Denial, Frame},
     handshake::{self, HandshakeError, Me},
     hello::{Code, Verdict},
     link::{Link, left::Left},
@@ -35,6 +38,7 @@ use super::{
     schemas,
     socket::{Listener, Socket},
     topics::catalog::Catalog,
+    users::{Rights, Users},
 };
 use crate::{
     config::Config,
@@ -72,6 +76,8 @@ pub(crate) struct Node {
     /// Of the process that joined; see [`Node::close`].
     pub(super) pid: u32,
     pub(crate) pool: Arc<Pool>,
+    /// Those for other users, by uid, as long as there is something with one of their nodes.
+    user_pools: Mutex<HashMap<u32, Weak<Pool>>>,
     pub(crate) counters: Arc<Counters>,
     ports: Mutex<Ports>,
     pub(crate) sessions: DashMap<u64, Arc<Session>>,
@@ -84,6 +90,8 @@ pub(crate) struct Node {
     accepting: Mutex<Meeting>,
     /// Links that are gone, of which peers keep messages.
     pub(crate) left: Left,
+    /// Handshakes that other users have begun, by uid.
+    pending: Mutex<HashMap<u32, usize>>,
     closing: watch::Sender<bool>,
     closed: AtomicBool,
     links: AtomicU32,
@@ -100,9 +108,21 @@ impl Node {
         let runtime = Handle::try_current().map_err(|error| JoinError::Runtime(error.to_string()))?;
         let (dir, bus, node) = (config.dir.clone(), config.bus.clone(), config.node.clone());
         let within = config.handshake_deadline;
+        let users = Arc::new(Users {
+            // Its own user needs no leave.
+            uids: config
+                .users
+                .uids
+                .iter()
+                .copied()
+                .filter(|uid| *uid != geteuid().as_raw())
+                .collect(),
+            ..config.users.clone()
+        });
+        let shared_with = users.clone();
         // Looking at the directory, its lock and its dead sockets blocks.
         let claim = runtime
-            .spawn_blocking(move || Claim::take(dir.as_deref(), &bus, &node, within))
+            .spawn_blocking(move || Claim::take(dir.as_deref(), &bus, &node, within, &shared_with))
             .await
             .map_err(|error| JoinError::Runtime(error.to_string()))??;
         let socket = claim.path().to_owned();
@@ -116,9 +136,13 @@ impl Node {
         let others = claim.others().unwrap_or_default();
 
         let node = Arc::new(Self {
-            me: Me::new(&config.bus, &config.node),
+            me: Me {
+                users,
+                ..Me::new(&config.bus, &config.node)
+            },
             pid: std::process::id(),
             pool: Pool::new(config.segment_bytes, config.pool_bytes),
+            user_pools: Mutex::default(),
             counters: Arc::default(),
             ports: Mutex::default(),
             sessions: DashMap::new(),
@@ -129,6 +153,7 @@ impl Node {
             dialling: Mutex::new(others.iter().map(|(name, _)| name.clone()).collect()),
             accepting: Mutex::default(),
             left: Left::default(),
+            pending: Mutex::default(),
             closing: watch::Sender::new(false),
             closed: AtomicBool::new(false),
             links: AtomicU32::new(0),
@@ -193,7 +218,7 @@ impl Node {
 
     /// Begins the session with a peer that has been met. `None`: there is one already.
     fn begin(self: &Arc<Self>, socket: Socket, peer: handshake::Peer) -> Option<Arc<Session>> {
-        let session = Session::new(self, socket, peer, false);
+        let session = Session::new(self, socket, self.known_as(peer), false);
         {
             // Under the registry's lock, so that each name is in the snapshot or announced after it.
             let registry = lock(&self.registry);
@@ -202,11 +227,9 @@ impl Node {
                 dashmap::Entry::Vacant(place) => place.insert(session.clone()),
             };
             for frame in lock(&self.catalog).own_frames() {
-                session.send(&frame, &[]);
+                session.announce_topics(&frame);
             }
-            for frame in Frame::names(registry.own()) {
-                session.send(&frame, &[]);
-            }
+            session.introduce(registry.own());
         }
         tracing::debug!(peer = %session.peer.name, pid = session.peer.pid, uid = session.peer.uid,
             features = session.peer.features, "session begins");
@@ -335,12 +358,12 @@ impl Node {
     pub(crate) fn heard(&self, session: &Arc<Session>, bindings: Vec<Binding>) {
         {
             let mut registry = lock(&self.registry);
+            let limit = self.config.peer_names;
             for binding in bindings {
-                if !registry.add(session, binding) {
-                    session.close(format!(
-                        "more than {} names (`Config::mailboxes`)",
-                        self.config.mailboxes
-                    ));
+                if !session.may_bind(&binding.name) {
+                    session.deny(Denial::Bind, &binding.name);
+                } else if !registry.add(session, binding, limit) {
+                    session.exceeds("names", limit, "Config::peer_names");
                     break;
                 }
             }
@@ -349,7 +372,11 @@ impl Node {
     }
 
     pub(crate) fn forgot(&self, session: &Arc<Session>, name: &str, port: u32, mailbox: u32) {
-        lock(&self.registry).remove(session.peer.id, name, port, mailbox);
+        {
+            let mut registry = lock(&self.registry);
+            registry.remove(session.peer.id, name, port, mailbox);
+            registry.undeny(session.peer.id, Some(name));
+        }
         self.touch();
     }
 
@@ -416,7 +443,7 @@ impl Node {
             registry.add_own(self.me.id, made.clone());
             port.add_mailbox(made.clone());
             for session in &self.sessions {
-                session.send(&announcement, &[]);
+                session.tell_bound(&announcement, name);
             }
         }
         self.touch();
@@ -428,13 +455,8 @@ impl Node {
         {
             let mut registry = lock(&self.registry);
             registry.remove_own(self.me.id, binding);
-            let frame = Frame::Unbound {
-                name: binding.name.clone(),
-                port: binding.port,
-                mailbox: binding.mailbox,
-            };
             for session in &self.sessions {
-                session.send(&frame, &[]);
+                session.tell_unbound(binding);
             }
         }
         if let Some(port) = self.port(binding.port) {
@@ -508,9 +530,72 @@ impl Node {
 
     /// Registers a task that waits for pool memory; it must try once more afterwards.
     pub(crate) fn wait_for_memory(&self, waker: &Waker) {
-        self.pool.wait(waker);
+        for pool in self.pools() {
+            pool.wait(waker);
+        }
         for link in self.all_links() {
             link.wait(waker);
+        }
+    }
+
+    /// The pool for messages to this peer.
+    pub(crate) fn pool_for(&self, peer: &handshake::Peer) -> Arc<Pool> {
+        if peer.uid == self.me.uid {
+            return self.pool.clone();
+        }
+        let mut pools = lock(&self.user_pools);
+        pools.retain(|_, pool| pool.strong_count() > 0);
+        if let Some(pool) = pools.get(&peer.uid).and_then(Weak::upgrade) {
+            return pool;
+        }
+        let limit = self.config.user_pool_bytes;
+        let pool = Pool::new(self.config.segment_bytes.min(limit), limit);
+        pools.insert(peer.uid, Arc::downgrade(&pool));
+        pool
+    }
+
+    fn pools(&self) -> Vec<Arc<Pool>> {
+        let others = lock(&self.user_pools)
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect::<Vec<_>>();
+        std::iter::once(self.pool.clone()).chain(others).collect()
+    }
+
+    /// Buffers in use, bytes in use, bytes reserved, of all pools.
+    pub(crate) fn pool_usage(&self) -> (usize, u64, u64) {
+        self.pools()
+            .iter()
+            .map(|pool| pool.usage())
+            .fold((0, 0, 0), |all, one| {
+                (all.0 + one.0, all.1 + one.1, all.2 + one.2)
+            })
+    }
+
+    /// What a peer of another user may do here; `None` for our own user.
+    pub(crate) fn rights(&self, peer: &handshake::Peer) -> Option<Rights> {
+        (peer.uid != self.me.uid).then(|| self.me.users.rights(peer.uid, peer.gid))
+    }
+
+    /// The id a peer has here. The one it gives itself may be that of a node of our own user, which it would keep out.
+    fn id_of(&self, peer: &handshake::Peer) -> u64 {
+        if peer.uid == self.me.uid {
+            return peer.id;
+        }
+        let mut hasher = DefaultHasher::new();
+        (peer.id, peer.uid, self.me.id).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// A peer as this node calls it: of another user, its name says so.
+    fn known_as(&self, peer: handshake::Peer) -> handshake::Peer {
+        if peer.uid == self.me.uid {
+            return peer;
+        }
+        handshake::Peer {
+            id: self.id_of(&peer),
+            name: format!("{}@{}", peer.name, peer.uid),
+            ..peer
         }
     }
 
@@ -556,6 +641,11 @@ impl Drop for Node {
     }
 }
 
+/// Whose a node's socket is, if it is there.
+fn owner_of(socket: &Path) -> Option<u32> {
+    std::fs::symlink_metadata(socket).ok().map(|found| found.uid())
+}
+
 /// Accepts, until the node closes. Handshakes run beside each other, at most so many.
 async fn listen(node: Weak<Node>, listener: Listener, mut closing: watch::Receiver<bool>) {
     let Some(limit) = node.upgrade().map(|node| node.config.handshakes) else {
@@ -596,6 +686,9 @@ async fn welcome(node: Weak<Node>, socket: Socket, mut closing: watch::Receiver<
     else {
         return;
     };
+    let Some(pending) = Pending::begin(&node, &socket) else {
+        return;
+    };
     let mut welcomed = None;
     let met = {
         let decide = |peer: &handshake::Peer| {
@@ -613,6 +706,7 @@ async fn welcome(node: Weak<Node>, socket: Socket, mut closing: watch::Receiver<
             met = handshake::accept(&socket, &me, within, decide) => met,
         }
     };
+    drop(pending);
     let Some(node) = node.upgrade() else { return };
     match met {
         Ok(Some(peer)) => {
@@ -638,6 +732,51 @@ async fn welcome(node: Weak<Node>, socket: Socket, mut closing: watch::Receiver<
     }
 }
 
+/// A handshake that a peer has begun; of another user's so many at a time.
+struct Pending {
+    node: Weak<Node>,
+    /// `None`: our own.
+    uid: Option<u32>,
+}
+
+impl Pending {
+    fn begin(node: &Weak<Node>, socket: &Socket) -> Option<Self> {
+        let this = node.upgrade()?;
+        let uid = socket.credentials().ok()?.uid;
+        let node = node.clone();
+        if uid == this.me.uid {
+            return Some(Self { node, uid: None });
+        }
+        let limit = (this.config.handshakes / 4).max(1);
+        let mut pending = lock(&this.pending);
+        let count = pending.entry(uid).or_default();
+        if *count < limit {
+            *count += 1;
+            return Some(Self { node, uid: Some(uid) });
+        }
+        drop(pending);
+        this.counters.handshakes_refused.add(1);
+        let why = format!("uid {uid} has {limit} handshakes under way (a quarter of `Config::handshakes`)");
+        let _ = socket.try_send(&Verdict::refuse(Code::Full, &why).encode(), &[]);
+        None
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let (Some(node), Some(uid)) = (self.node.upgrade(), self.uid) else {
+            return;
+        };
+        let mut pending = lock(&node.pending);
+        if let Some(count) = pending.get_mut(&uid) {
+            *count -= 1;
+            if *count == 0 {
+                pending.remove(&uid);
+            }
+        }
+    }
+}
+
 impl Node {
     /// Whether a peer that fits gets a session. Of two nodes that dial each other, the lower id's dial wins.
     fn decide(&self, peer: &handshake::Peer) -> Verdict {
@@ -645,7 +784,7 @@ impl Node {
         let mut accepting = lock(&self.accepting);
         if self.is_closed() {
             Verdict::refuse(Code::Shutdown, "the node is leaving")
-        } else if self.sessions.contains_key(&peer.id) {
+        } else if self.sessions.contains_key(&self.id_of(peer)) {
             Verdict::refuse(Code::Duplicate, "there is a session already")
         } else if self.me.id < peer.id && dialling.contains(&peer.name) {
             Verdict::refuse(Code::Duplicate, "this node dials itself, and has the lower id")
@@ -653,6 +792,18 @@ impl Node {
             Verdict::refuse(
                 Code::Full,
                 "the node has as many peers as it may (`Config::peers`)",
+            )
+        } else if peer.uid != self.me.uid
+            && self
+                .sessions
+                .iter()
+                .filter(|known| known.peer.uid == peer.uid)
+                .count()
+                >= self.config.user_peers
+        {
+            Verdict::refuse(
+                Code::Full,
+                "the node has as many peers of this user as it may (`Config::user_peers`)",
             )
         } else {
             accepting.insert(peer.name.clone());
@@ -693,7 +844,7 @@ async fn dial(
         }
         pause = (pause * 2).min(Duration::from_secs(30));
         let Some(node) = node.upgrade() else { return };
-        if node.knows(&name) {
+        if node.knows(&name, &path) {
             return;
         }
         lock(&node.dialling).insert(name.clone());
@@ -701,13 +852,15 @@ async fn dial(
 }
 
 impl Node {
-    fn knows(&self, node: &str) -> bool {
-        self.sessions.iter().any(|session| session.peer.name == node) || lock(&self.accepting).contains(node)
+    fn knows(&self, node: &str, path: &Path) -> bool {
+        let owner = owner_of(path);
+        self.sessions.iter().any(|session| session.is_node(node, owner))
+            || lock(&self.accepting).contains(node)
     }
 }
 
 /// One dial. Returns whether another one later may succeed where this did not.
-async fn attempt(node: &Weak<Node>, name: &str, path: &std::path::Path) -> bool {
+async fn attempt(node: &Weak<Node>, name: &str, path: &Path) -> bool {
     let Some((me, within)) = node
         .upgrade()
         .map(|n| (n.me.clone(), n.config.handshake_deadline))
@@ -722,7 +875,10 @@ async fn attempt(node: &Weak<Node>, name: &str, path: &std::path::Path) -> bool 
         Err(error)
             if matches!(
                 error.kind(),
-                std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound
+                std::io::ErrorKind::ConnectionRefused
+                    | std::io::ErrorKind::NotFound
+                    // Of another user, for its own only.
+                    | std::io::ErrorKind::PermissionDenied
             ) =>
         {
             return false;
@@ -732,7 +888,7 @@ async fn attempt(node: &Weak<Node>, name: &str, path: &std::path::Path) -> bool 
     let Some(this) = node.upgrade() else { return false };
     match outcome {
         Ok((socket, peer)) => {
-            let id = peer.id;
+            let id = this.id_of(&peer);
             // If there is one already, which it began, that one is as good.
             let session = this
                 .begin(socket, peer)
@@ -751,13 +907,14 @@ async fn attempt(node: &Weak<Node>, name: &str, path: &std::path::Path) -> bool 
         }) => {
             let mut changed = this.changed.subscribe();
             drop(this);
+            let owner = owner_of(path);
             let met = async {
                 loop {
                     let Some(this) = node.upgrade() else { return };
                     let session = this
                         .sessions
                         .iter()
-                        .find(|s| s.peer.name == name)
+                        .find(|s| s.is_node(name, owner))
                         .map(|s| s.clone());
                     drop(this);
                     if let Some(session) = session {

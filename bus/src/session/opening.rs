@@ -56,6 +56,7 @@ impl LinkOffer {
         returns: u32,
         bytes: u64,
         fds: Vec<OwnedFd>,
+        foreign: bool,
     ) -> io::Result<Self> {
         let [segment, word, bell] = <[OwnedFd; 3]>::try_from(fds)
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a link comes with three descriptors"))?;
@@ -63,7 +64,11 @@ impl LinkOffer {
             link,
             parts: LinkParts::import(&segment, bytes, ring_slots, returns)?,
             word: import_bell(&word)?,
-            bell: Bell::import(bell)?,
+            bell: if foreign {
+                Bell::import_of_another_user(bell)?
+            } else {
+                Bell::import(bell)?
+            },
         })
     }
 }
@@ -87,11 +92,8 @@ impl Half {
 }
 
 impl Session {
-    fn send_half(&self, frame: &Frame, half: &Half, port: &Port) {
-        self.send(
-            frame,
-            &[half.segment.fd(), port.segment().fd(), port.bell().as_fd()],
-        );
+    fn send_half(&self, frame: &Frame, half: &Half, port: &Port, bell: &Bell) {
+        self.send(frame, &[half.segment.fd(), port.segment().fd(), bell.as_fd()]);
     }
 
     /// Puts both halves together and begins to receive.
@@ -117,6 +119,7 @@ impl Session {
             Ringer::new(peer.waiting),
             offer.bell.clone(),
             self.message_limit,
+            self.is_foreign(),
             room.clone(),
             {
                 let session = Arc::downgrade(self);
@@ -178,15 +181,23 @@ impl Session {
             Ok(offer) => offer,
             Err(error) => return self.refused(format_args!("link {link}"), &error),
         };
+        if self.rights.as_ref().is_some_and(|rights| !rights.may_send()) {
+            self.counters.denied.add(1);
+            let reason = "its `Config::permit` lets this user neither call nor publish anything";
+            return self.send(&Frame::link_refused(link, reason), &[]);
+        }
         // One link per pair of ports is all that a peer can use; this bounds what it can make us map.
-        if lock(&self.links).by_id.len() >= node.config.links_per_peer() {
-            return self.send(&Frame::link_refused(link, "too many links"), &[]);
+        let limit = node.config.peer_links;
+        if lock(&self.links).by_id.len() >= limit {
+            let reason = format!("one peer may have {limit} links there (`Config::peer_links`)");
+            return self.send(&Frame::link_refused(link, &reason), &[]);
         }
         let Some(port) = node.port(to_port) else {
             return self.send(&Frame::link_refused(link, "the port is closed"), &[]);
         };
-        let half = match Half::create(node) {
-            Ok(half) => half,
+        let made = Half::create(node).and_then(|half| Ok((half, self.bell_of(node, &port)?)));
+        let (half, bell) = match made {
+            Ok(made) => made,
             Err(error) => return self.send(&Frame::link_refused(link, &error.to_string()), &[]),
         };
         let frame = Frame::Linked {
@@ -199,10 +210,7 @@ impl Session {
         let descriptors = (half.segment.clone(), port.segment().clone());
         self.join_halves(half, offer, &port, false);
         fault!(LinkAnswer);
-        self.send(
-            &frame,
-            &[descriptors.0.fd(), descriptors.1.fd(), port.bell().as_fd()],
-        );
+        self.send(&frame, &[descriptors.0.fd(), descriptors.1.fd(), bell.as_fd()]);
     }
 
     /// The link from `port` to a port of the peer; set up at the first call.
@@ -219,7 +227,7 @@ impl Session {
             }
             // Ports are what the peer says they are: who subscribes with ever new ones gets no more links than who asks.
             let known = links.asked.contains_key(&(port.id, to_port));
-            if !known && links.asked.len() >= node.config.links_per_peer() {
+            if !known && links.asked.len() >= node.config.peer_links {
                 return Err(OpenError::Refused("too many links".to_owned()));
             }
             links.asked.entry((port.id, to_port)).or_default().clone()
@@ -236,6 +244,7 @@ impl Session {
         to_port: u32,
     ) -> Result<Arc<Link>, OpenError> {
         let half = Half::create(node).map_err(OpenError::Resource)?;
+        let bell = self.bell_of(node, port).map_err(OpenError::Resource)?;
         let (answer, answered) = oneshot::channel();
         {
             let mut links = lock(&self.links);
@@ -253,7 +262,7 @@ impl Session {
             bytes: half.segment.bytes() as u64,
         };
         fault!(LinkOffer);
-        self.send_half(&frame, &half, port);
+        self.send_half(&frame, &half, port, &bell);
         // Given up half-way, the peer's end is told that nobody uses it.
         let mut abandoned = Abandoned {
             session: self,

@@ -1,7 +1,7 @@
 //! A session: everything two nodes share, from the handshake to the hang-up.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     fmt::Display,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
@@ -13,6 +13,7 @@ use std::{
 use tokio::sync::{Notify, OnceCell, oneshot, watch};
 
 use super::{
+    budget::Budget,
     counters::Counters,
     frame::{Announcement, Frame},
     handshake::Peer,
@@ -22,10 +23,12 @@ use super::{
     port::Port,
     socket::Socket,
     topics::announcing::Unheard,
+    users::Rights,
 };
 use crate::{
     error::Bound,
     shm::{
+        bell::Bell,
         cells::Cells,
         checked::Violation,
         faults::fault,
@@ -37,6 +40,9 @@ use crate::{
 
 /// Most control frames that wait for room in the socket; a peer that lets more come together does not read.
 const OUTBOX: usize = 4096;
+
+/// Most bytes of control frames that wait for room in the socket: all names that a node may have are less.
+const OUTBOX_BYTES: usize = 64 << 20;
 
 /// A frame on its way.
 #[derive(Debug)]
@@ -91,7 +97,21 @@ pub(crate) struct Session {
     pid: u32,
     /// Whether the peer is this very node.
     pub(crate) is_self: bool,
+    /// What a peer of another user may do here; `None`: it is of our own user, and may do everything.
+    pub(crate) rights: Option<Rights>,
+    /// For messages to this peer: that of its user.
     pub(crate) pool: Arc<Pool>,
+    /// How much of the pool the peer may hold.
+    pub(crate) budget: Arc<Budget>,
+    /// Subscriptions the peer has announced; under the catalog's lock, like its topics.
+    pub(crate) subscriptions: AtomicU32,
+    pub(crate) topics: AtomicU32,
+    /// What the peer rings, if it is of another user, by port.
+    pub(super) ears: Mutex<HashMap<u32, Bell>>,
+    /// True once the session is over.
+    pub(super) over: watch::Sender<bool>,
+    /// Topics of the peer that it may not publish. What comes of them is given back unread.
+    pub(crate) denied_topics: Mutex<HashSet<u32>>,
     pub(crate) message_limit: usize,
     pub(crate) counters: Arc<Counters>,
     pub(crate) memory: Arc<PeerMemory>,
@@ -119,11 +139,17 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(node: &Arc<Node>, socket: Socket, peer: Peer, is_self: bool) -> Arc<Self> {
         Arc::new(Self {
-            peer,
             node: Arc::downgrade(node),
             pid: node.pid,
             is_self,
-            pool: node.pool.clone(),
+            rights: (!is_self).then(|| node.rights(&peer)).flatten(),
+            pool: node.pool_for(&peer),
+            budget: Budget::new(if is_self { u64::MAX } else { node.config.peer_bytes }),
+            subscriptions: AtomicU32::new(0),
+            topics: AtomicU32::new(0),
+            ears: Mutex::default(),
+            over: watch::Sender::new(false),
+            denied_topics: Mutex::default(),
             message_limit: node.config.message_bytes,
             counters: node.counters.clone(),
             memory: PeerMemory::new(node.config.peers),
@@ -139,7 +165,17 @@ impl Session {
             reason: OnceLock::new(),
             closing: Notify::new(),
             introduced: watch::Sender::new(false),
+            peer,
         })
+    }
+
+    /// The peer has announced more than it may.
+    pub(crate) fn exceeds(&self, what: &str, limit: usize, setting: &str) {
+        if self.reason.get().is_none() {
+            self.counters.quotas.add(1);
+            tracing::warn!(peer = %self.peer.name, what, limit, setting, "a peer announces more than it may");
+        }
+        self.close(format!("it announces more than {limit} {what} (`{setting}`)"));
     }
 
     /// Ends the session; the first reason counts.
@@ -196,7 +232,8 @@ impl Session {
                 Err(_) => return,
             }
         }
-        if outbox.len() == OUTBOX {
+        let waiting: usize = outbox.iter().map(|frame| frame.bytes.len()).sum();
+        if outbox.len() == OUTBOX || waiting > OUTBOX_BYTES {
             return self.close("the peer does not read its control frames");
         }
         let fds: Result<Vec<_>, _> = fds.iter().map(BorrowedFd::try_clone_to_owned).collect();
@@ -445,7 +482,15 @@ impl Session {
                 self.stop_routes(port, mailbox);
             }
             Frame::Describe { request, name, kind } => {
-                let (schema, reply) = node.describe(&name, &kind);
+                let told = self
+                    .rights
+                    .as_ref()
+                    .is_none_or(|rights| rights.may_ask_about(&name));
+                let (schema, reply) = if told {
+                    node.describe(&name, &kind)
+                } else {
+                    (None, None)
+                };
                 self.send(
                     &Frame::Described {
                         request,
@@ -472,7 +517,7 @@ impl Session {
                 returns,
                 bytes,
             } => {
-                let offer = LinkOffer::import(link, ring_slots, returns, bytes, fds);
+                let offer = LinkOffer::import(link, ring_slots, returns, bytes, fds, self.is_foreign());
                 self.accept_link(&node, to_port, link, offer);
             }
             Frame::Linked {
@@ -482,7 +527,7 @@ impl Session {
                 returns,
                 bytes,
             } => {
-                let offer = LinkOffer::import(link, ring_slots, returns, bytes, fds);
+                let offer = LinkOffer::import(link, ring_slots, returns, bytes, fds, self.is_foreign());
                 if let Err(error) = &offer {
                     self.refused(format_args!("link {link}"), error);
                 }
@@ -524,6 +569,7 @@ impl Session {
                 Ok(()) => node.touch(),
                 Err(violation) => self.violated(violation),
             },
+            Frame::Denied { what, names } => node.heard_denial(self, what, names),
             Frame::Bye { reason } => {
                 tracing::debug!(peer = %self.peer.name, %reason, "peer leaves");
                 self.hung_up(format!("the peer ended it: {reason}"));
@@ -602,5 +648,6 @@ impl Session {
             node.topics_lost(self);
         }
         self.introduced.send_replace(true);
+        self.over.send_replace(true);
     }
 }

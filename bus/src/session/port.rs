@@ -79,15 +79,19 @@ pub(crate) struct Receiving {
     passed: u32,
     tell_every: u32,
     violated: bool,
+    /// The peer is of another user: it sends to mailboxes that it may call.
+    foreign: bool,
     /// The subscription that the last topic message was for, and whose it was.
     publisher: Option<(u32, Arc<Attachment>)>,
 }
 
 impl Receiving {
     pub(crate) fn new(link: Arc<Link>, consumer: Consumer, ring_slots: u32) -> Self {
+        let foreign = link.session.is_foreign();
         Self {
             link,
             consumer,
+            foreign,
             delivered: 0,
             allowed: 0,
             passed: 0,
@@ -617,6 +621,9 @@ impl<'a> Delivering<'a> {
         if intake.as_ref().is_none_or(|(known, _)| *known != number) {
             *intake = match self.mailboxes.find(number)? {
                 Some(mailbox) if mailbox.subscription.is_some() => return Err(Violation::Direction),
+                Some(mailbox) if receiving.foreign && !link.session.may_call(&mailbox.binding.name) => {
+                    return Err(Violation::Denied(number));
+                }
                 Some(mailbox) => Some((number, mailbox.intake())),
                 None => None,
             };
@@ -682,6 +689,11 @@ impl<'a> Delivering<'a> {
                 let node = link.session.peer.id;
                 // The frame that says what this topic is may still be on its way.
                 let Some(publisher) = subscription.attachment(node, descriptor.topic()) else {
+                    if receiving.foreign && link.session.has_denied(descriptor.topic()) {
+                        receiving.delivered += 1;
+                        Delivery::new(descriptor, link.inbound.clone(), Sender::Any).refuse();
+                        return Ok(true);
+                    }
                     return Ok(false);
                 };
                 receiving.publisher = Some((number, publisher.clone()));

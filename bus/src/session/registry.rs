@@ -4,9 +4,6 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{frame::Binding, mailbox::Mailbox, peer::Session};
 
-/// Most names that one peer may announce.
-const NAMES_PER_PEER: usize = 1 << 16;
-
 /// Who has a name.
 #[derive(Debug, Clone)]
 pub(crate) struct Provider {
@@ -17,6 +14,11 @@ pub(crate) struct Provider {
 }
 
 impl Provider {
+    /// Of another user. Those of our own come first.
+    fn is_foreign(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_foreign())
+    }
+
     /// Tells this binding from every other one of its name: node, port, mailbox.
     pub(crate) fn identity(&self) -> (u64, u32, u32) {
         (self.node, self.binding.port, self.binding.mailbox)
@@ -29,6 +31,8 @@ pub(crate) struct Registry {
     /// on the one with the lowest id.
     names: HashMap<String, Vec<Provider>>,
     counts: HashMap<u64, usize>,
+    /// Names that are bound at nodes of other users, which do not let us call them. They count as announced.
+    denied: HashMap<String, Vec<Arc<Session>>>,
     own: HashMap<String, Arc<Mailbox>>,
 }
 
@@ -37,23 +41,64 @@ impl Registry {
         self.names
             .get(name)?
             .iter()
-            .min_by_key(|provider| provider.node)
+            .min_by_key(|provider| (provider.is_foreign(), provider.node))
             .cloned()
     }
 
     /// A peer announced a name. `false`: it has announced too many.
-    pub(crate) fn add(&mut self, session: &Arc<Session>, binding: Binding) -> bool {
-        let count = self.counts.entry(session.peer.id).or_default();
-        if *count >= NAMES_PER_PEER {
+    pub(crate) fn add(&mut self, session: &Arc<Session>, binding: Binding, limit: usize) -> bool {
+        if !self.count(session.peer.id, limit) {
             return false;
         }
-        *count += 1;
         self.insert(Provider {
             node: session.peer.id,
             session: Some(session.clone()),
             binding,
         });
         true
+    }
+
+    fn count(&mut self, node: u64, limit: usize) -> bool {
+        let count = self.counts.entry(node).or_default();
+        let fits = *count < limit;
+        *count += usize::from(fits);
+        fits
+    }
+
+    /// A peer of another user has bound a name and does not let us call it. `false`: too many.
+    pub(crate) fn deny(&mut self, session: &Arc<Session>, name: String, limit: usize) -> bool {
+        let by = self.denied.entry(name.clone()).or_default();
+        if by.iter().any(|known| Arc::ptr_eq(known, session)) {
+            return true;
+        }
+        by.push(session.clone());
+        self.count(session.peer.id, limit)
+    }
+
+    /// Who has the name and does not let us call it.
+    pub(crate) fn denied_by(&self, name: &str) -> Option<Arc<Session>> {
+        self.denied.get(name)?.first().cloned()
+    }
+
+    /// A name that we may not call is no longer bound, or (no name) its peer is gone.
+    pub(crate) fn undeny(&mut self, node: u64, name: Option<&str>) {
+        let Self { denied, counts, .. } = self;
+        let mut forget = |by: &mut Vec<Arc<Session>>| {
+            let before = by.len();
+            by.retain(|session| session.peer.id != node);
+            if let Some(count) = counts.get_mut(&node) {
+                *count = count.saturating_sub(before - by.len());
+            }
+            !by.is_empty()
+        };
+        match name {
+            None => denied.retain(|_, by| forget(by)),
+            Some(name) => {
+                if denied.get_mut(name).is_some_and(|by| !forget(by)) {
+                    denied.remove(name);
+                }
+            }
+        }
     }
 
     pub(crate) fn add_own(&mut self, node: u64, mailbox: Arc<Mailbox>) {
@@ -104,6 +149,7 @@ impl Registry {
 
     /// A peer is gone.
     pub(crate) fn remove_all(&mut self, node: u64) {
+        self.undeny(node, None);
         self.counts.remove(&node);
         self.names.retain(|_, providers| {
             providers.retain(|provider| provider.node != node);

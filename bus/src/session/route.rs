@@ -19,7 +19,10 @@ use super::{
 use crate::{
     error::{LookupError, SendError},
     message::{FixedSize, InPlace, ShmMessage, ShmRoot},
-    shm::descriptor::{Descriptor, SlotKind},
+    shm::{
+        descriptor::{Descriptor, SlotKind},
+        sync::lock,
+    },
 };
 
 /// Where the messages of an address go. It keeps its node joined.
@@ -55,7 +58,17 @@ impl Node {
             if self.is_closed() {
                 return Err(LookupError::Closed);
             }
-            if let Some(provider) = self.provider(name) {
+            let provider = self.provider(name);
+            if provider.is_none()
+                && let Some(session) = lock(&self.registry).denied_by(name)
+            {
+                return Err(LookupError::Denied {
+                    name: name.to_owned(),
+                    node: session.peer.name.clone(),
+                    uid: nix::unistd::geteuid().as_raw(),
+                });
+            }
+            if let Some(provider) = provider {
                 match timeout_at(deadline, self.open_route(port, name, kinds, &provider)).await {
                     Ok(Ok(route)) => return Ok(route),
                     // It died under our hands: whoever binds the name next will do.

@@ -13,19 +13,23 @@
 //! - **`connect` to a full backlog fails at once** (`EAGAIN`) and nothing tells when there is room.
 
 use std::{
-    fs::{self, Permissions},
+    fs::{self, OpenOptions, Permissions},
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-        unix::fs::PermissionsExt,
+        unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     },
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::{
+    fcntl::OFlag,
+    sys::socket::{getsockopt, sockopt::PeerCredentials},
+    unistd::geteuid,
+};
 use rustix::{
     event::{self, PollFd, PollFlags, Timespec},
     io::Errno,
@@ -314,6 +318,32 @@ pub(super) fn listen_at(path: &Path) -> io::Result<OwnedFd> {
     fs::set_permissions(path, Permissions::from_mode(0o600))?;
     net::listen(&fd, BACKLOG)?;
     Ok(fd)
+}
+
+/// As [`listen_at`], for others to connect too, whom the handshake looks at: `mode` is the socket's.
+///
+/// In a directory that others may write, a path may name another file by the time its mode is changed. So the file is
+/// opened first, without following a link, and looked at.
+pub(super) fn listen_for_others_at(path: &Path, mode: u32) -> io::Result<OwnedFd> {
+    let fd = unconnected()?;
+    net::bind(&fd, &SocketAddrUnix::new(path)?)?;
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
+    let bound = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits())
+        .open(path)?;
+    let found = bound.metadata()?;
+    if !found.file_type().is_socket() || found.uid() != geteuid().as_raw() {
+        return Err(io::Error::other("the socket just bound was replaced by somebody"));
+    }
+    fs::set_permissions(by_descriptor(&bound), Permissions::from_mode(mode))?;
+    net::listen(&fd, BACKLOG)?;
+    Ok(fd)
+}
+
+/// A path that names an opened file whatever becomes of its name.
+pub(super) fn by_descriptor(file: &impl AsRawFd) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 
 /// Who is, or who listens, at the other end of a connected socket.

@@ -110,7 +110,7 @@ pub(crate) fn wait_for_room<R>(
     match attempt() {
         Ok(done) => Poll::Ready(done),
         // Memory may come back from any peer, and from senders that give up.
-        Err(Bound::Pool) => {
+        Err(Bound::Pool | Bound::Peer) => {
             route.node.wait_for_memory(cx.waker());
             match attempt() {
                 Ok(done) => Poll::Ready(done),

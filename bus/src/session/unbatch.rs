@@ -40,8 +40,10 @@ impl Unbatch {
             Ok(count) => count,
             Err(violation) => return Err((inbound, violation)),
         };
+        let mut whole = inbound.clone().lease(descriptor, false)?;
+        whole.make_private();
         Ok(Self {
-            whole: Arc::new(inbound.clone().lease(descriptor, false)?),
+            whole: Arc::new(whole),
             inbound,
             head: descriptor.head,
             current: None,

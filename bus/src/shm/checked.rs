@@ -50,6 +50,8 @@ pub(crate) enum Violation {
     Asks(u32),
     #[error("a request on the answering end of a link, or a reply on the asking end")]
     Direction,
+    #[error("a message for mailbox {0:#x}, which its user is not permitted to call")]
+    Denied(u32),
     #[error("a message or reply that is not a valid archive")]
     Archive,
     #[error("a second subscription with mailbox {mailbox:#x} of port {port}")]

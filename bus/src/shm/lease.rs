@@ -1,6 +1,6 @@
 //! One received message's bytes, and the duty to give them back.
 
-use std::{ops::Range, ptr::NonNull, sync::Arc};
+use std::{mem, ops::Range, ptr::NonNull, sync::Arc};
 
 use rkyv::util::AlignedVec;
 
@@ -23,6 +23,9 @@ enum Bytes {
     Part(Part),
     /// Archived by this process for itself.
     Heap(AlignedVec<16>),
+    /// Copied from the memory of another user, which holds the original until this is dropped: what is kept here counts
+    /// in its window.
+    Copied(AlignedVec<16>, Shared),
 }
 
 /// An inline message. `bytes` comes first, so that it is aligned like the whole.
@@ -143,7 +146,7 @@ impl Lease {
                 std::slice::from_raw_parts(shared.bytes.first.as_ptr(), shared.bytes.len)
             },
             Bytes::Part(part) => part.bytes(),
-            Bytes::Heap(bytes) => bytes,
+            Bytes::Heap(bytes) | Bytes::Copied(bytes, _) => bytes,
         }
     }
 }
@@ -166,18 +169,59 @@ fn padded(from: &[u8]) -> [u8; INLINE_BYTES] {
 }
 
 impl Lease {
+    /// Copies a message of another user: its sender could change it while it is read, and checks are good for what does not
+    /// change. Returns whether it came from another user.
+    #[inline]
+    pub(crate) fn make_private(&mut self) -> bool {
+        let Bytes::Shared(Shared {
+            inbound: Some(inbound),
+            ..
+        }) = &self.0
+        else {
+            return false;
+        };
+        if !inbound.is_foreign() {
+            return false;
+        }
+        if let Bytes::Shared(shared) = mem::replace(&mut self.0, Bytes::Heap(AlignedVec::new())) {
+            self.0 = Bytes::Copied(copied(&shared.bytes), shared);
+        }
+        true
+    }
+
     /// These bytes are not what their sender should have sent: its session is closed.
     pub(crate) fn violated(&self, violation: Violation) {
         let inbound = match &self.0 {
             Bytes::Inline(Private { inbound, .. })
             | Bytes::Part(Part { inbound, .. })
-            | Bytes::Shared(Shared { inbound, .. }) => inbound.as_ref(),
+            | Bytes::Shared(Shared { inbound, .. })
+            | Bytes::Copied(_, Shared { inbound, .. }) => inbound.as_ref(),
             Bytes::Heap(_) => None,
         };
         if let Some(inbound) = inbound {
             inbound.violated(violation);
         }
     }
+}
+
+/// A copy of bytes that may change meanwhile: each of them is read once.
+#[cold]
+fn copied(from: &SharedBytes) -> AlignedVec<16> {
+    const WORD: usize = size_of::<u64>();
+    let mut copy = AlignedVec::<16>::with_capacity(from.len);
+    let words = from.len / WORD;
+    for at in 0..words {
+        // SAFETY: the word lies in the place, whose bounds were checked, in a mapping that lives as long as `from`, at a
+        // multiple of 8 (a place begins at one of 64). Any bytes are a u64, and the read is volatile: the compiler
+        // assumes nothing of memory that another process may write.
+        let word = unsafe { from.first.cast::<u64>().add(at).read_volatile() };
+        copy.extend_from_slice(&word.to_ne_bytes());
+    }
+    for at in words * WORD..from.len {
+        // SAFETY: as above, for a byte.
+        copy.push(unsafe { from.first.add(at).read_volatile() });
+    }
+    copy
 }
 
 impl Drop for Lease {
@@ -192,7 +236,16 @@ impl Drop for Lease {
                 reply,
                 inbound,
                 ..
-            }) => {
+            })
+            | Bytes::Copied(
+                _,
+                Shared {
+                    bytes,
+                    reply,
+                    inbound,
+                    ..
+                },
+            ) => {
                 let Some(inbound) = inbound.take() else {
                     return;
                 };

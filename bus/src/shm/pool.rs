@@ -240,6 +240,29 @@ impl Pool {
         }
     }
 
+    /// A copy, in a buffer of another pool, of the first `len` bytes of a buffer that the caller holds. It lies at
+    /// `offset` of a segment.
+    pub(crate) fn copy(
+        &self,
+        held: Held,
+        segment: u32,
+        offset: u64,
+        len: u64,
+        to: &Arc<Pool>,
+    ) -> Result<Buffer, PoolError> {
+        let Some(segment) = self.segment(segment) else {
+            return Err(PoolError::Full);
+        };
+        let (offset, len) = (offset as usize, len as usize);
+        assert!(offset + len <= segment.bytes(), "{held:?} lies in its segment");
+        let mut copy = to.take(len)?;
+        // SAFETY: the bytes lie in the segment, as was just checked, which this Arc keeps mapped. Nobody writes them: the
+        // caller holds the buffer, which was sent, or is about to be, and so has no `Buffer` that could.
+        let bytes = unsafe { std::slice::from_raw_parts(segment.at(offset).as_ptr(), len) };
+        copy.bytes_mut()[..len].copy_from_slice(bytes);
+        Ok(copy)
+    }
+
     /// Gives back what holders held; freed with its last holder.
     pub(crate) fn release(&self, held: impl IntoIterator<Item = Held>) {
         let mut dropped = Vec::new();

@@ -282,7 +282,7 @@ impl<M: ShmMessage> Publisher<M> {
             done = again();
         }
         // Memory may come back from any peer.
-        if done.is_none() && bound.get() == Bound::Pool {
+        if done.is_none() && matches!(bound.get(), Bound::Pool | Bound::Peer) {
             node.wait_for_memory(cx.waker());
             done = again();
         }

@@ -723,7 +723,7 @@ pub fn frames() -> Vec<Row> {
                 rig.frame(&peer::heard_topic(topic));
             },
         ),
-        frame("Bye", "and goes on", Harmless("only noted"), |_| {
+        frame("Bye", "and goes on", HungUp("the peer ended it"), |_| {
             vec![peer::bye(), peer::bye()]
         }),
     ]

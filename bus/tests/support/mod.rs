@@ -368,8 +368,27 @@ impl Place {
 
     /// Starts a process in a role; it finds this place by `Bus::join`.
     pub fn spawn(&self, role: &str, args: &[&str]) -> Child {
+        self.start(
+            Command::new(std::env::current_exe().expect("this binary")),
+            role,
+            args,
+        )
+    }
+
+    /// As [`spawn`](Self::spawn), as another user, which only root can do.
+    pub fn spawn_as(&self, uid: u32, gid: u32, role: &str, args: &[&str]) -> Child {
+        use std::os::{fd::AsRawFd, unix::process::CommandExt};
+        let binary = std::env::current_exe().expect("this binary");
+        let binary = std::fs::File::open(binary).expect("this binary");
+        // By its descriptor: that user may not be able to enter the directories that lead to it.
+        let mut command = Command::new(format!("/proc/self/fd/{}", binary.as_raw_fd()));
+        command.uid(uid).gid(gid);
+        self.start(command, role, args)
+    }
+
+    fn start(&self, mut command: Command, role: &str, args: &[&str]) -> Child {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
-        let process = Command::new(std::env::current_exe().expect("this binary"))
+        let process = command
             .args(["--exact", "role", "--nocapture", "--test-threads=1"])
             .env(ROLE, role)
             .env(ARGS, args.join("\x1f"))

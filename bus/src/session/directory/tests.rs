@@ -16,7 +16,7 @@ fn dir() -> TempDir {
 }
 
 fn take(dir: &TempDir, node: &str) -> Result<Claim, JoinError> {
-    Claim::take(Some(dir.path()), "bus", node, SOON)
+    Claim::take(Some(dir.path()), "bus", node, SOON, &Users::default())
 }
 
 /// Leaves a socket that nobody listens on, as a killed node does.
@@ -63,7 +63,7 @@ fn the_directory_is_found_in_order() {
 fn what_is_made_is_private() {
     let parent = dir();
     let runtime = parent.path().join("runtime");
-    let claim = Claim::take(Some(&runtime), "bus", "shop", SOON).unwrap();
+    let claim = Claim::take(Some(&runtime), "bus", "shop", SOON, &Users::default()).unwrap();
     for (path, mode) in [
         (&runtime, 0o700),
         (&runtime.join("bus"), 0o700),
@@ -243,7 +243,14 @@ fn a_lock_that_is_held_fails_by_name_within_the_bound() {
     let folder = dir.path().join("bus");
     drop(take(&dir, "first").unwrap());
     let held = lock(&folder, open_private(&folder).unwrap(), SOON).unwrap();
-    let error = Claim::take(Some(dir.path()), "bus", "shop", Duration::from_millis(20)).unwrap_err();
+    let error = Claim::take(
+        Some(dir.path()),
+        "bus",
+        "shop",
+        Duration::from_millis(20),
+        &Users::default(),
+    )
+    .unwrap_err();
     match error {
         JoinError::Dir { dir, action, source } => {
             assert_eq!(
@@ -260,7 +267,15 @@ fn a_lock_that_is_held_fails_by_name_within_the_bound() {
 #[test]
 fn unsafe_directories_are_refused() {
     let parent = dir();
-    let at = |name: &str| Claim::take(Some(&parent.path().join(name)), "bus", "shop", SOON);
+    let at = |name: &str| {
+        Claim::take(
+            Some(&parent.path().join(name)),
+            "bus",
+            "shop",
+            SOON,
+            &Users::default(),
+        )
+    };
 
     fs::create_dir(parent.path().join("real")).unwrap();
     symlink(parent.path().join("real"), parent.path().join("link")).unwrap();
@@ -293,7 +308,13 @@ fn a_directory_of_somebody_else_is_refused() {
     if std::os::unix::fs::chown(&foreign, Some(12_345), None).is_err() {
         return; // Only root can give a directory away.
     }
-    let problem = problem_of(Claim::take(Some(&foreign), "bus", "shop", SOON));
+    let problem = problem_of(Claim::take(
+        Some(&foreign),
+        "bus",
+        "shop",
+        SOON,
+        &Users::default(),
+    ));
     assert_eq!(problem, "belongs to uid 12345, not to uid 0 of this process");
 }
 
@@ -301,7 +322,7 @@ fn a_directory_of_somebody_else_is_refused() {
 fn a_missing_parent_is_named() {
     let parent = dir();
     let missing = parent.path().join("no/such");
-    match Claim::take(Some(&missing), "bus", "shop", SOON).unwrap_err() {
+    match Claim::take(Some(&missing), "bus", "shop", SOON, &Users::default()).unwrap_err() {
         JoinError::Dir { dir, action, .. } => assert_eq!((dir, action), (missing, "create it")),
         other => panic!("{other:?}"),
     }
@@ -315,7 +336,7 @@ fn a_long_path_is_refused_before_anything_is_made() {
     let fits = "n".repeat(room.min(64));
     let bus = "b".repeat(64);
     let node = "n".repeat(64);
-    match Claim::take(Some(&runtime), &bus, &node, SOON).unwrap_err() {
+    match Claim::take(Some(&runtime), &bus, &node, SOON, &Users::default()).unwrap_err() {
         JoinError::PathTooLong { path, len, limit } => {
             assert_eq!((path.as_os_str().len(), limit), (len, 107));
             assert!(len > 107);
@@ -323,7 +344,7 @@ fn a_long_path_is_refused_before_anything_is_made() {
         other => panic!("{other:?}"),
     }
     assert!(!runtime.exists());
-    Claim::take(Some(&runtime), "bus", &fits, SOON).unwrap();
+    Claim::take(Some(&runtime), "bus", &fits, SOON, &Users::default()).unwrap();
 }
 
 #[test]
@@ -331,11 +352,11 @@ fn a_path_of_exactly_the_limit_works() {
     let parent = dir();
     let fixed = parent.path().as_os_str().len() + "//bus/n.sock".len();
     let runtime = parent.path().join("r".repeat(PATH_MAX - fixed));
-    let claim = Claim::take(Some(&runtime), "bus", "n", SOON).unwrap();
+    let claim = Claim::take(Some(&runtime), "bus", "n", SOON, &Users::default()).unwrap();
     assert_eq!(claim.path().as_os_str().len(), PATH_MAX);
     socket::connect_now(claim.path()).unwrap();
     assert!(matches!(
-        Claim::take(Some(&runtime), "bus", "nn", SOON).unwrap_err(),
+        Claim::take(Some(&runtime), "bus", "nn", SOON, &Users::default()).unwrap_err(),
         JoinError::PathTooLong { len: 108, .. }
     ));
 }
@@ -345,7 +366,7 @@ fn names_are_checked_first() {
     let parent = dir();
     let runtime = parent.path().join("r");
     for (bus, node, what) in [("a/b", "n", "bus"), ("b", "..", "node")] {
-        match Claim::take(Some(&runtime), bus, node, SOON).unwrap_err() {
+        match Claim::take(Some(&runtime), bus, node, SOON, &Users::default()).unwrap_err() {
             JoinError::Name(error) => assert_eq!(error.what, what),
             other => panic!("{other:?}"),
         }
@@ -391,7 +412,7 @@ fn a_killed_lock_holder_blocks_nobody() {
     };
     let mut said = [0; 5];
     io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut said).unwrap();
-    assert!(Claim::take(Some(dir.path()), "bus", "shop", Duration::ZERO).is_err());
+    assert!(Claim::take(Some(dir.path()), "bus", "shop", Duration::ZERO, &Users::default()).is_err());
     // Its child holds the lock as well, and ends with its input.
     holder.kill().unwrap();
     drop(holder.stdin.take());

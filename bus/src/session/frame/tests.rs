@@ -109,6 +109,13 @@ fn frame() -> impl Strategy<Value = Frame> {
         any::<u32>().prop_map(|id| Frame::Heard(Announcement::Topic { id })),
         any::<(u32, u32)>()
             .prop_map(|(port, mailbox)| Frame::Heard(Announcement::Subscription { port, mailbox })),
+        (0usize..4, vec(word(), 0..5)).prop_map(|(what, names)| {
+            let all = [Denial::Call, Denial::Bind, Denial::Publish, Denial::Subscribe];
+            Frame::Denied {
+                what: all[what],
+                names,
+            }
+        }),
     ]
 }
 
@@ -144,6 +151,9 @@ fn heap(frame: &Frame) -> usize {
         Frame::Describe { name, kind, .. } => name.capacity() + kind.capacity(),
         Frame::Described { schema, reply, .. } => {
             [schema, reply].into_iter().flatten().map(Vec::capacity).sum()
+        }
+        Frame::Denied { names, .. } => {
+            names.capacity() * size_of::<String>() + names.iter().map(String::capacity).sum::<usize>()
         }
         Frame::LinkRefused { reason, .. } | Frame::Bye { reason } => reason.capacity(),
         Frame::Topic(topic) => topic.name.capacity() + topic.kind.name.capacity(),

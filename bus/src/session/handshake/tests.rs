@@ -217,13 +217,18 @@ async fn another_user_is_refused_unheard() {
         } => {
             assert_eq!(
                 text,
-                format!("the peer runs as uid {uid}, this node as uid {}", uid + 1)
+                format!(
+                    "the peer runs as uid {uid} (gid {}), this node as uid {}, whose `Config::allow_uids` and \
+                     `allow_gids` do not let it in",
+                    nix::unistd::getegid(),
+                    uid + 1
+                )
             );
         }
         other => panic!("{other:?}"),
     }
     assert!(
-        matches!(here, Err(HandshakeError::ForeignUid { theirs, ours }) if (theirs, ours) == (uid, uid + 1))
+        matches!(here, Err(HandshakeError::ForeignUid { theirs, ours, .. }) if (theirs, ours) == (uid, uid + 1))
     );
 
     let stranger = Me {
@@ -246,6 +251,28 @@ async fn another_user_is_refused_unheard() {
         ),
         "{here:?}"
     );
+}
+
+#[tokio::test]
+async fn another_user_who_is_named_is_let_in() {
+    let uid = nix::unistd::geteuid().as_raw();
+    let gid = nix::unistd::getegid().as_raw();
+    for (uids, gids) in [(vec![uid], vec![]), (vec![], vec![gid])] {
+        let users = Users {
+            uids,
+            gids,
+            permits: vec![],
+        };
+        // To this one everybody here is another user.
+        let host = Me {
+            uid: uid + 1,
+            users: Arc::new(users),
+            ..me("b")
+        };
+        let (there, here) = meet(&me("a"), &host, Verdict::Welcome).await;
+        assert!(there.is_ok(), "{there:?}");
+        assert_eq!(here.unwrap().unwrap().uid, uid);
+    }
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ impl Sending {
     pub(super) fn share_tokens(&mut self) -> Vec<Held> {
         let mut shared = Vec::new();
         let held = (0..).zip(&self.tokens.held);
-        for (token, (held, route)) in held.filter_map(|(token, entry)| Some((token, (*entry)?))) {
+        for (token, (held, route, _)) in held.filter_map(|(token, entry)| Some((token, (*entry)?))) {
             let window = self.windows.get_mut(usize::from(route));
             let sent = window.and_then(|window| window.group.as_mut()?.remove(&token));
             if let Some(unhandled) = sent.and_then(|sent| Unhandled::new(route, sent, held)) {

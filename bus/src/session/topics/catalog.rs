@@ -1,6 +1,10 @@
 //! Which topics and subscriptions there are, here and at the peers, and bringing them together.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::{sync::oneshot, time::Instant};
 
@@ -13,7 +17,7 @@ use crate::{
     error::TopicError,
     message::Source,
     session::{
-        frame::{Binding, Frame, KindInfo, SubscriptionInfo, TopicInfo},
+        frame::{Binding, Denial, Frame, KindInfo, SubscriptionInfo, TopicInfo},
         mailbox::{Kind, Mailbox},
         node::Node,
         peer::Session,
@@ -23,8 +27,6 @@ use crate::{
     shm::{checked::Violation, sync::lock},
 };
 
-/// Most topics and most subscriptions that one peer may announce.
-const PER_PEER: usize = 1 << 14;
 /// Most messages that publishers keep for the subscriptions of one peer (`WhenFull::KeepLast`), all together.
 const KEPT_PER_PEER: u64 = 1 << 20;
 
@@ -36,6 +38,8 @@ pub(crate) struct Catalog {
     subscriptions: HashMap<(u32, u32), Arc<Mailbox>>,
     peer_topics: HashMap<(u64, u32), (Arc<Session>, TopicInfo)>,
     peer_subscriptions: HashMap<(u64, u32, u32), (Arc<Session>, SubscriptionInfo)>,
+    /// Topics that nodes of other users deny us, by what was asked for; as long as somebody here asks for them.
+    denied: HashMap<String, u64>,
 }
 
 /// A party whose type differs from ours: whom to ask about it, and what for.
@@ -56,6 +60,15 @@ impl Catalog {
                 .map(|own| Frame::Subscribe(own.info.clone()))
         });
         topics.chain(subscriptions).collect()
+    }
+
+    /// A peer denies us topics. Kept only as long as somebody here waits for just these.
+    pub(crate) fn denied(&mut self, by: u64, topics: Vec<String>) {
+        for topic in topics {
+            if self.own_subscriptions().any(|own| own.pattern == topic) {
+                self.denied.insert(topic, by);
+            }
+        }
     }
 
     fn own_subscriptions(&self) -> impl Iterator<Item = &SubscriptionInfo> {
@@ -154,7 +167,7 @@ impl Node {
                 let peers = catalog
                     .peer_subscriptions
                     .values()
-                    .filter(|(_, wanted)| selects(wanted, &info));
+                    .filter(|(session, wanted)| selects(wanted, &info) && session.may_subscribe(&info.name));
                 let mut wanting: Vec<_> = peers
                     .map(|(session, wanted)| (Some(session.clone()), wanted.clone()))
                     .collect();
@@ -163,7 +176,7 @@ impl Node {
                     .filter(|wanted| selects(wanted, &info));
                 wanting.extend(own.map(|wanted| (None, wanted.clone())));
                 for session in &self.sessions {
-                    session.send(&Frame::Topic(info.clone()), &[]);
+                    session.announce_topics(&Frame::Topic(info.clone()));
                 }
                 (topic, wanting)
             })
@@ -384,7 +397,7 @@ impl Node {
                     let mut expected: Vec<_> = theirs.map(|(key, _)| *key).collect();
                     expected.extend(own.iter().map(|own| (self.id(), own.info.id)));
                     for session in &self.sessions {
-                        session.send(&Frame::Subscribe(wanted.clone()), &[]);
+                        session.announce_topics(&Frame::Subscribe(wanted.clone()));
                     }
                     (own, expected)
                 })
@@ -432,6 +445,17 @@ impl Node {
         // Nor does a publisher miss it that has just begun, and of which nothing was heard here yet.
         self.until_heard(wanted.announcement(), &wanted.pattern, heard_by)
             .await;
+        let denied = lock(&self.catalog).denied.remove(&wanted.pattern);
+        // Somebody who publishes it denies it, and nobody lets us have it.
+        if let Some(by) = denied.filter(|_| mailbox.subscription.as_ref().is_some_and(Subscription::is_idle))
+        {
+            let by = self.sessions.get(&by).map(|session| session.peer.name.clone());
+            return Err(TopicError::Denied {
+                topic: wanted.pattern,
+                node: by.unwrap_or_default(),
+                uid: nix::unistd::geteuid().as_raw(),
+            });
+        }
         std::mem::forget(guard);
         Ok(mailbox)
     }
@@ -468,9 +492,19 @@ impl Node {
     pub(crate) fn heard_topic(self: &Arc<Self>, session: &Arc<Session>, info: TopicInfo) {
         let node = session.peer.id;
         let what = info.announcement();
+        let limit = self.config.peer_topics;
         let mut catalog = lock(&self.catalog);
-        if catalog.peer_topics.keys().filter(|(of, _)| *of == node).count() >= PER_PEER {
-            return session.close("it announces too many topics");
+        // Relaxed, here and below: under the catalog's lock.
+        if session.topics.load(Ordering::Relaxed) as usize >= limit {
+            drop(catalog);
+            return session.exceeds("topics", limit, "Config::peer_topics");
+        }
+        session.topics.fetch_add(1, Ordering::Relaxed);
+        if !session.may_publish(&info.name) {
+            drop(catalog);
+            lock(&session.denied_topics).insert(info.id);
+            session.deny(Denial::Publish, &info.name);
+            return session.send(&Frame::Heard(what), &[]);
         }
         if catalog.own_subscriptions().any(|own| clashes(own, &info)) {
             tracing::warn!(topic = %info.name, peer = %session.peer.name,
@@ -486,23 +520,32 @@ impl Node {
 
     pub(crate) fn forgot_topic(&self, session: &Arc<Session>, id: u32) {
         self.end_attachments(session.peer.id, id);
-        lock(&self.catalog).peer_topics.remove(&(session.peer.id, id));
+        let known = lock(&self.catalog)
+            .peer_topics
+            .remove(&(session.peer.id, id))
+            .is_some();
+        if known || lock(&session.denied_topics).remove(&id) {
+            session.topics.fetch_sub(1, Ordering::Relaxed);
+        }
         self.touch();
     }
 
     pub(crate) fn heard_subscription(self: &Arc<Self>, session: &Arc<Session>, wanted: SubscriptionInfo) {
         let node = session.peer.id;
-        let topics: Vec<_> = {
+        let limit = self.config.peer_topics;
+        let (topics, denied): (Vec<_>, Vec<_>) = {
             let mut catalog = lock(&self.catalog);
             let known = catalog
                 .peer_subscriptions
                 .iter()
                 .filter(|((of, ..), _)| *of == node);
-            let (count, kept) = known.fold((0, u64::from(wanted.keep)), |(count, kept), (_, (_, info))| {
-                (count + 1, kept + u64::from(info.keep))
+            let kept = known.fold(u64::from(wanted.keep), |kept, (_, (_, info))| {
+                kept + u64::from(info.keep)
             });
-            if count >= PER_PEER || session.attaching() >= PER_PEER {
-                return session.close("it announces too many subscriptions");
+            if session.subscriptions.load(Ordering::Relaxed) as usize >= limit || session.attaching() >= limit
+            {
+                drop(catalog);
+                return session.exceeds("subscriptions", limit, "Config::peer_topics");
             }
             if kept > KEPT_PER_PEER {
                 return session.close(format!(
@@ -523,13 +566,23 @@ impl Node {
                 .values()
                 .filter(|topic| selects(&wanted, &topic.info))
                 .cloned()
-                .collect();
+                .partition(|topic| session.may_subscribe(&topic.info.name));
             let key = (node, wanted.port, wanted.mailbox);
-            catalog
+            if catalog
                 .peer_subscriptions
-                .insert(key, (session.clone(), wanted.clone()));
+                .insert(key, (session.clone(), wanted.clone()))
+                .is_none()
+            {
+                session.subscriptions.fetch_add(1, Ordering::Relaxed);
+            }
             topics
         };
+        // Who asks for it by name is told; a pattern gets what it may, and does not learn what there is besides.
+        if !denied.is_empty() && !pattern::is_wild(&wanted.pattern) {
+            session.deny(Denial::Subscribe, &wanted.pattern);
+        } else if !denied.is_empty() {
+            session.counters.denied.add(1);
+        }
         let heard = Frame::Heard(wanted.announcement());
         if topics.is_empty() {
             return session.send(&heard, &[]);
@@ -550,9 +603,12 @@ impl Node {
     pub(crate) fn forgot_subscription(&self, session: &Arc<Session>, port: u32, mailbox: u32) {
         let topics: Vec<_> = {
             let mut catalog = lock(&self.catalog);
-            catalog
+            let known = catalog
                 .peer_subscriptions
                 .remove(&(session.peer.id, port, mailbox));
+            if known.is_some() {
+                session.subscriptions.fetch_sub(1, Ordering::Relaxed);
+            }
             catalog.topics.values().cloned().collect()
         };
         for link in session.links_to(port) {

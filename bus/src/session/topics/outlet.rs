@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, task::Waker};
 
 use crate::{
+    error::Bound,
     session::link::{Link, NoSend, SentBuffer, Unhandled},
     shm::{
         descriptor::Descriptor,
@@ -27,6 +28,8 @@ pub(crate) struct Stored {
     pub(crate) descriptor: Descriptor,
     buffer: Option<SentBuffer>,
     pool: Arc<Pool>,
+    /// The same in the pools of other users, one after the other.
+    copy: Option<Box<Stored>>,
 }
 
 impl Stored {
@@ -36,7 +39,35 @@ impl Stored {
             descriptor,
             buffer,
             pool: pool.clone(),
+            copy: None,
         }
+    }
+
+    /// The same message where nodes of that pool's user may read it; copied there once. `None`: there is no memory.
+    fn in_pool(&mut self, pool: &Arc<Pool>) -> Option<&mut Stored> {
+        if self.buffer.is_none() || Arc::ptr_eq(&self.pool, pool) {
+            return Some(self);
+        }
+        if self.copy.is_none() {
+            let from = self.buffer?;
+            let copy = self
+                .pool
+                .copy(from.held, from.segment, from.offset, from.len, pool)
+                .ok()?;
+            let buffer = SentBuffer {
+                segment: copy.segment(),
+                offset: copy.offset() as u64,
+                held: copy.into_held(),
+                len: from.len,
+            };
+            self.copy = Some(Box::new(Self::new(self.descriptor, Some(buffer), pool)));
+        }
+        self.copy.as_mut()?.in_pool(pool)
+    }
+
+    /// It is kept for long: its copies are made again if there is need.
+    pub(crate) fn forget_copies(&mut self) {
+        self.copy = None;
     }
 
     /// What a member of a group gave back.
@@ -52,6 +83,15 @@ impl Stored {
 
     /// Sends it to one subscription, for which one more reference is taken.
     fn send(&mut self, link: &Link, mailbox: u32, route: u16) -> Result<(), NoSend> {
+        let pool = &link.session.pool;
+        if self.buffer.is_some() && !Arc::ptr_eq(&self.pool, pool) {
+            // Not copied only to learn that there is no room.
+            if !link.has_room(route) {
+                return Err(NoSend::Full(Bound::Window));
+            }
+            let copy = self.in_pool(pool).ok_or(NoSend::Full(Bound::Pool))?;
+            return copy.send(link, mailbox, route);
+        }
         self.retain(1);
         let sent = self.send_retained(link, mailbox, route);
         match sent {
@@ -94,6 +134,7 @@ impl Clone for Stored {
             descriptor: self.descriptor,
             buffer: self.buffer,
             pool: self.pool.clone(),
+            copy: None,
         }
     }
 }
@@ -109,6 +150,8 @@ impl Drop for Stored {
 pub(crate) struct Flow {
     pub(crate) delivered: u64,
     pub(crate) dropped: u64,
+    /// Something waits for memory, which may come back from any peer of its user.
+    pub(crate) starved: bool,
 }
 
 /// One subscription of one node, as its publisher sees it.
@@ -118,6 +161,8 @@ pub(crate) struct Outlet {
     pub(crate) mailbox: u32,
     pub(crate) route: u16,
     pub(crate) policy: Policy,
+    /// Of another user: what it gets is copied to memory for that user.
+    foreign: bool,
     /// What waits for room, oldest first: the history a late joiner gets, or what `KeepLast` keeps.
     backlog: VecDeque<Stored>,
     lost: u64,
@@ -140,6 +185,7 @@ pub(crate) enum Offered {
 impl Outlet {
     pub(crate) fn new(link: Arc<Link>, mailbox: u32, route: u16, policy: Policy) -> Self {
         Self {
+            foreign: link.session.is_foreign(),
             link,
             mailbox,
             route,
@@ -175,9 +221,15 @@ impl Outlet {
             return Offered::Gone;
         }
         if self.backlog.is_empty() {
-            match message.send_retained(&self.link, self.mailbox, self.route) {
+            let sent = if self.foreign {
+                message.send(&self.link, self.mailbox, self.route)
+            } else {
+                message.send_retained(&self.link, self.mailbox, self.route)
+            };
+            match sent {
                 Ok(()) => {
-                    *references -= 1;
+                    // A copy has its own.
+                    *references -= usize::from(!self.foreign);
                     flow.delivered += 1;
                     return Offered::Done;
                 }
@@ -238,7 +290,10 @@ impl Outlet {
                     flow.delivered += 1;
                     self.backlog.pop_front();
                 }
-                Err(NoSend::Full(_)) if registered => break,
+                Err(NoSend::Full(bound)) if registered => {
+                    flow.starved |= matches!(bound, Bound::Pool | Bound::Peer);
+                    break;
+                }
                 Err(NoSend::Full(_)) => {
                     self.link.wait(waker);
                     registered = true;
@@ -320,7 +375,8 @@ impl Group {
                     flow.delivered += 1;
                     return true;
                 }
-                Err(NoSend::Full(_)) => {
+                Err(NoSend::Full(bound)) => {
+                    flow.starved |= matches!(bound, Bound::Pool | Bound::Peer);
                     self.next = at + 1;
                     tried += 1;
                 }

@@ -10,7 +10,7 @@ pub(crate) const TOPIC_MAX: usize = 255;
 /// # Errors
 /// The first thing wrong, and where.
 pub(crate) fn check_topic(name: &str) -> Result<(), NameError> {
-    check("topic", name, false)
+    check("topic", name, false, "")
 }
 
 /// Whether `pattern` may select topics: like a topic, but a token may be `*` (any one token) and the last
@@ -19,10 +19,18 @@ pub(crate) fn check_topic(name: &str) -> Result<(), NameError> {
 /// # Errors
 /// The first thing wrong, and where.
 pub(crate) fn check_pattern(pattern: &str) -> Result<(), NameError> {
-    check("topic pattern", pattern, true)
+    check("topic pattern", pattern, true, "")
 }
 
-fn check(what: &'static str, name: &str, wild: bool) -> Result<(), NameError> {
+/// Whether `names` may select names of actors, by the same rules: those may also contain `/` and `:`.
+///
+/// # Errors
+/// The first thing wrong, and where.
+pub(crate) fn check_names(names: &str) -> Result<(), NameError> {
+    check("actor name pattern", names, true, "/:")
+}
+
+fn check(what: &'static str, name: &str, wild: bool, also: &str) -> Result<(), NameError> {
     let fail = |problem, at| {
         Err(NameError {
             what,
@@ -50,7 +58,7 @@ fn check(what: &'static str, name: &str, wild: bool) -> Result<(), NameError> {
             ">" if wild && end == name.len() => {}
             ">" if wild => return fail("`>` stands for the rest, so it must be the last token", at),
             _ => {
-                let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+                let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || also.contains(c);
                 if let Some((inside, c)) = token.char_indices().find(|(_, c)| !plain(*c)) {
                     let problem = match c {
                         '*' | '>' if wild => "a wildcard must be a token of its own",
@@ -83,6 +91,19 @@ pub(crate) fn matches(pattern: &str, topic: &str) -> bool {
         }
     }
     tokens.next().is_none()
+}
+
+/// Whether there may be a topic that both of two (valid) patterns select.
+pub(crate) fn meet(one: &str, other: &str) -> bool {
+    let (mut ones, mut others) = (one.split('.'), other.split('.'));
+    loop {
+        match (ones.next(), others.next()) {
+            (None, None) => return true,
+            (Some(">"), Some(_)) | (Some(_), Some(">")) => return true,
+            (Some(a), Some(b)) if a == b || a == "*" || b == "*" => {}
+            _ => return false,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -126,6 +147,23 @@ mod tests {
         assert_eq!(check_topic("a.*").unwrap_err().at, 2);
         assert_eq!(check_topic(&"x".repeat(256)).unwrap_err().at, 255);
         assert!(check_pattern("a.*.b_2.>").is_ok() && check_topic("A-1.b").is_ok());
+    }
+
+    #[test]
+    fn patterns_meet_where_a_topic_is_selected_by_both() {
+        for (one, other, yes) in [
+            ("md.>", "md.ticks", true),
+            ("md.>", "md", false),
+            ("*.ticks", "md.*", true),
+            ("*.ticks", "md.trades", false),
+            ("a.>", "*.b.c", true),
+            ("a.*", "a.b.c", false),
+            (">", "*", true),
+        ] {
+            assert_eq!(meet(one, other), yes, "{one} {other}");
+            assert_eq!(meet(other, one), yes, "{other} {one}");
+        }
+        assert!(check_names("shop/eu:1.*").is_ok() && check_names("a b").is_err());
     }
 
     proptest! {

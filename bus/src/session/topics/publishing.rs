@@ -58,6 +58,7 @@ pub(crate) struct Topic {
     pub(crate) kind: Kind,
     /// Where subscriptions of this topic are reached from.
     pub(crate) port: Arc<Port>,
+    node: Weak<Node>,
     pool: Arc<Pool>,
     history: usize,
     state: Mutex<State>,
@@ -105,6 +106,7 @@ impl Topic {
             info,
             kind,
             port,
+            node: Arc::downgrade(node),
             pool: node.pool.clone(),
             history,
             state: Mutex::default(),
@@ -151,6 +153,9 @@ impl Topic {
         let mut state = lock(&self.state);
         let waker = self.waker();
         if !state.has_room(&waker) {
+            if state.counts.flow.starved {
+                self.notify();
+            }
             return Err(Unpublished::NoRoom);
         }
         if !state.groups.is_empty() && matches!(parcel, Some(Parcel::Inline(_))) {
@@ -209,7 +214,12 @@ impl Topic {
             if history.len() == self.history {
                 history.pop_front();
             }
+            message.forget_copies();
             history.push_back(message);
+        }
+        if counts.flow.starved {
+            // Looks again when there is memory.
+            self.notify();
         }
         Ok(())
     }
@@ -237,7 +247,19 @@ impl Topic {
 
     /// Sends what waits, as far as there is room, and wakes publishers that wait.
     pub(crate) fn flush(&self) {
-        let waiting = {
+        if self.flush_once()
+            && let Some(node) = self.node.upgrade()
+        {
+            // Memory may come back on links that this topic does not use, and nobody would look there.
+            node.wait_for_memory(&self.waker());
+            node.collect_all();
+            self.flush_once();
+        }
+    }
+
+    /// Returns whether something waits for memory.
+    fn flush_once(&self) -> bool {
+        let (waiting, starved) = {
             let mut state = lock(&self.state);
             let State {
                 outlets,
@@ -247,6 +269,7 @@ impl Topic {
                 ..
             } = &mut *state;
             let waker = self.waker();
+            counts.flow.starved = false;
             outlets.retain_mut(|outlet| {
                 !outlet.link.is_lost() && outlet.flush(&waker, &mut counts.flow) == Offered::Done
             });
@@ -254,11 +277,12 @@ impl Topic {
                 group.flush(&waker, &mut counts.flow);
             }
             groups.retain(|group| !group.is_over());
-            std::mem::take(waiting)
+            (std::mem::take(waiting), counts.flow.starved)
         };
         for waker in waiting {
             waker.wake();
         }
+        starved
     }
 
     /// A subscription begins: it gets the history, then everything from now on. `announce` is told the
@@ -269,8 +293,14 @@ impl Topic {
         wanted: &SubscriptionInfo,
         announce: impl FnOnce(u16),
     ) -> Result<(), Unattached> {
-        let policy = wanted.policy();
-        let group = wanted.group.clone();
+        let (mut policy, mut group) = (wanted.policy(), wanted.group.clone());
+        if link.session.is_foreign() {
+            // Another user's subscriber neither holds up what is published here nor takes part in our groups.
+            if policy == Policy::Wait {
+                policy = Policy::DropNewest;
+            }
+            group = group.map(|name| format!("{name}@{}", link.session.peer.uid));
+        }
         let window = wanted.window();
         let mut state = lock(&self.state);
         if state.closed {

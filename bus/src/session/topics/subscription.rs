@@ -130,6 +130,11 @@ impl Subscription {
         }
     }
 
+    /// Whether nobody who publishes what is wanted is known.
+    pub(crate) fn is_idle(&self) -> bool {
+        lock(&self.publishers).attached.is_empty()
+    }
+
     pub(crate) fn is_attached(&self, node: u64, topic: u32) -> bool {
         lock(&self.publishers).attached.contains_key(&(node, topic))
     }

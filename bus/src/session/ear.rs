@@ -1,0 +1,90 @@
+//! How a node of another user wakes a port of ours.
+//!
+//! An eventfd is one open file for everybody who rings it. Whoever has it can make it blocking and fill its counter,
+//! and then stop everybody else who rings. So another user gets no eventfd of ours, and we ring none of theirs: the bell
+//! between users is one end of a socket pair, into which a byte is sent by a call that never waits, whatever the
+//! other side does to the file. A task listens at the other end and passes the ring on.
+
+use std::{
+    os::fd::OwnedFd,
+    sync::{Arc, Weak},
+};
+
+use nix::{
+    errno::Errno,
+    sys::socket::{MsgFlags, recv},
+};
+use std::os::fd::AsRawFd;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::watch,
+};
+
+use super::{node::Node, peer::Session, port::Port, socket::watched};
+use crate::{
+    error::ResourceError,
+    shm::{bell::Bell, sync::lock},
+};
+
+/// Most rings that are read before they are passed on: a peer that rings without pause gets no more than that.
+const RINGS: usize = 64;
+
+impl Session {
+    /// What the peer rings to wake `port`.
+    pub(super) fn bell_of(&self, node: &Node, port: &Arc<Port>) -> Result<Bell, ResourceError> {
+        if !self.is_foreign() {
+            return Ok(port.bell().clone());
+        }
+        let mut ears = lock(&self.ears);
+        if let Some(bell) = ears.get(&port.id) {
+            return Ok(bell.clone());
+        }
+        let (bell, ear) = Bell::for_another_user()?;
+        node.spawn(listen(ear, Arc::downgrade(port), self.over.subscribe()));
+        ears.insert(port.id, bell.clone());
+        Ok(bell)
+    }
+}
+
+/// Passes rings on until the session or the port is over, or the peer has closed its end.
+async fn listen(ear: OwnedFd, port: Weak<Port>, mut over: watch::Receiver<bool>) {
+    let Ok(ear) = watched(ear, Interest::READABLE) else {
+        return;
+    };
+    let rings = async {
+        while hear(&ear).await {
+            // After the rings were read, so that one that comes now is another edge.
+            match port.upgrade() {
+                Some(port) => port.poke(),
+                None => return,
+            }
+            tokio::task::consume_budget().await;
+        }
+    };
+    tokio::select! {
+        _ = over.wait_for(|over| *over) => {}
+        () = rings => {}
+    }
+}
+
+/// Waits for a ring and reads what there is. `false`: there will be none.
+async fn hear(ear: &AsyncFd<OwnedFd>) -> bool {
+    let Ok(mut ready) = ear.readable().await else {
+        return false;
+    };
+    let mut byte = [0];
+    for _ in 0..RINGS {
+        match recv(ear.get_ref().as_raw_fd(), &mut byte, MsgFlags::MSG_DONTWAIT) {
+            // The end, or an empty packet, which is no ring.
+            Ok(0) => return false,
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {
+                ready.clear_ready();
+                return true;
+            }
+            Err(_) => return false,
+        }
+    }
+    ready.retain_ready();
+    true
+}

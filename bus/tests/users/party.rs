@@ -1,0 +1,327 @@
+//! A node of some user that does what its test says.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs::Permissions,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    time::Duration,
+};
+
+use actix::prelude::*;
+use shmbus::{Permit, Publisher, Subscriber, prelude::*};
+
+use crate::support::{Child, Place, Stage, system};
+
+/// Two users that need not exist by name.
+pub const ALICE: u32 = 12_001;
+pub const BOB: u32 = 12_002;
+
+/// Travels in its slot.
+#[derive(ShmMessage, Debug)]
+#[shm(reply = u64)]
+pub struct Ping {
+    pub n: u64,
+}
+
+/// Travels in a buffer, and so does its reply.
+#[derive(ShmMessage, Debug)]
+#[shm(reply = Vec<u8>)]
+pub struct Blob {
+    pub data: Vec<u8>,
+}
+
+/// Kept by the actor until its test says `release`.
+#[derive(ShmMessage, Debug)]
+pub struct Keep {
+    pub data: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Actor_ {
+    kept: std::rc::Rc<std::cell::RefCell<Vec<Received<Keep>>>>,
+}
+
+impl Actor for Actor_ {
+    type Context = Context<Self>;
+}
+
+impl Handler<Received<Ping>> for Actor_ {
+    type Result = u64;
+    fn handle(&mut self, ping: Received<Ping>, _: &mut Context<Self>) -> u64 {
+        ping.n.to_native() + 1
+    }
+}
+
+impl Handler<Received<Blob>> for Actor_ {
+    type Result = MessageResult<Received<Blob>>;
+    fn handle(&mut self, blob: Received<Blob>, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(blob.data.to_vec())
+    }
+}
+
+impl Handler<Received<Keep>> for Actor_ {
+    type Result = ();
+    fn handle(&mut self, keep: Received<Keep>, _: &mut Context<Self>) {
+        self.kept.borrow_mut().push(keep);
+    }
+}
+
+/// Whether this process can be other users; says so if it cannot.
+pub fn can_switch_users(test: &str) -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        eprintln!("{test}: skipped, because only root can start processes of other users");
+    }
+    root
+}
+
+/// A runtime directory that everybody may join in: sticky, like /tmp.
+pub fn shared_place() -> Place {
+    let place = Place::new();
+    set_mode(&place, 0o1777);
+    place
+}
+
+pub fn set_mode(place: &Place, mode: u32) {
+    std::fs::set_permissions(place.dir(), Permissions::from_mode(mode)).expect("a mode");
+}
+
+/// Starts a party as this user, in a group of the same number, and joins.
+pub async fn join(place: &Place, uid: u32, args: &[&str]) -> Child {
+    let mut child = place.spawn_as(uid, uid, "party::party", args);
+    child.expect("ready").await;
+    child.expect_after("join", "ok").await;
+    child
+}
+
+fn numbers(list: &str) -> Vec<u32> {
+    list.split(',').map(|n| n.parse().expect("a number")).collect()
+}
+
+fn set(config: Config, setting: &str) -> Config {
+    let Some((key, value)) = setting.split_once('=') else {
+        return config;
+    };
+    let number = || value.parse::<u64>().expect("a number");
+    let permit = |of: fn(Permit, String) -> Permit| {
+        let (uid, names) = value.split_once(':').expect("uid:names");
+        of(Permit::uid(uid.parse().expect("a uid")), names.to_owned())
+    };
+    match key {
+        "uids" => config.allow_uids(numbers(value)),
+        "gids" => config.allow_gids(numbers(value)),
+        "call" => config.permit(permit(|permit, names| permit.call(names))),
+        "bind" => config.permit(permit(|permit, names| permit.bind(names))),
+        "publish" => config.permit(permit(|permit, names| permit.publish(names))),
+        "subscribe" => config.permit(permit(|permit, names| permit.subscribe(names))),
+        "lookup" => config.lookup_deadline(Duration::from_millis(number())),
+        "bytes" => config.peer_bytes(number()),
+        "pool" => config.segment_bytes(4 << 20).pool_bytes(number()),
+        "user_pool" => config.user_pool_bytes(number()),
+        "names" => config.peer_names(number() as usize),
+        "topics" => config.peer_topics(number() as usize),
+        "links" => config.peer_links(number() as usize),
+        "user_peers" => config.user_peers(number() as usize),
+        "window" => config.window(number() as u32),
+        other => panic!("unknown setting {other}"),
+    }
+}
+
+/// The memory segments of this process whose name begins like this, by inode.
+fn segments(name: &str) -> BTreeSet<u64> {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("maps");
+    let of = format!("/memfd:{name}");
+    let inode = |line: &str| {
+        let mut words = line.split_whitespace();
+        let inode = words.nth(4)?.parse().ok()?;
+        words.next()?.starts_with(&of).then_some(inode)
+    };
+    let mapped = maps.lines().filter_map(inode);
+    let open = std::fs::read_dir("/proc/self/fd").expect("descriptors");
+    let open = open.filter_map(|fd| {
+        let path = fd.ok()?.path();
+        let target = std::fs::read_link(&path).ok()?;
+        target
+            .to_str()?
+            .starts_with(&of)
+            .then(|| std::fs::metadata(&path).ok().map(|m| m.ino()))?
+    });
+    mapped.chain(open).collect()
+}
+
+/// Bytes that differ by place.
+fn bytes(len: usize) -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..=u8::MAX).collect();
+    bytes = bytes.repeat(len / bytes.len() + 1);
+    bytes.truncate(len);
+    bytes
+}
+
+/// What `maps` said.
+pub fn inodes(said: &str) -> BTreeSet<u64> {
+    said.split_whitespace()
+        .map(|n| n.parse().expect("an inode"))
+        .collect()
+}
+
+fn said<T, E: std::fmt::Display>(outcome: Result<T, E>) -> String {
+    match outcome {
+        Ok(_) => "ok".into(),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Role: `node setting=value..`; says `ready`, then does what the test says.
+pub fn party(mut stage: Stage) {
+    system(async move {
+        let config = stage.args[1..]
+            .iter()
+            .fold(stage.config(stage.arg(0)), |config, arg| set(config, arg));
+        let mut bus: Option<Bus> = None;
+        let mut addresses: HashMap<String, Address<(Ping, Blob, Keep)>> = HashMap::new();
+        let mut publishers: HashMap<String, Publisher<Blob>> = HashMap::new();
+        let mut subscribers: HashMap<String, Subscriber<Blob>> = HashMap::new();
+        let actor = Actor_::default();
+        let kept = actor.kept.clone();
+        let mut bound = Vec::new();
+        stage.say("ready");
+        loop {
+            let line = stage.hear().await;
+            let mut words = line.split(' ');
+            let (command, name) = (words.next().unwrap_or(""), words.next().unwrap_or("").to_owned());
+            let number: usize = words.next().unwrap_or("0").parse().expect("a number");
+            let on = || bus.as_ref().expect("joined");
+            let answer = match command {
+                "join" => match config.clone().join().await {
+                    Ok(joined) => {
+                        bus = Some(joined);
+                        "ok".into()
+                    }
+                    Err(error) => error.to_string(),
+                },
+                "leave" => {
+                    bus.take().expect("joined").leave().await;
+                    "ok".into()
+                }
+                "peers" => {
+                    let mut peers = on().peers();
+                    peers.sort();
+                    peers.join(" ")
+                }
+                "bind" => {
+                    let actor = Actor_ { kept: kept.clone() };
+                    let bind = on()
+                        .bind(name, actor)
+                        .handles::<Ping>()
+                        .handles::<Blob>()
+                        .handles::<Keep>();
+                    let outcome = bind.start().await;
+                    let text = said(outcome.as_ref().map(|_| ()));
+                    bound.extend(outcome.ok());
+                    text
+                }
+                "unbind" => {
+                    let at = bound
+                        .iter()
+                        .position(|known| known.name() == name)
+                        .expect("bound");
+                    bound.swap_remove(at).unbind();
+                    "ok".into()
+                }
+                "open" => match on().address::<(Ping, Blob, Keep)>(name.clone()).await {
+                    Ok(address) => {
+                        addresses.insert(name, address);
+                        "ok".into()
+                    }
+                    Err(error) => error.to_string(),
+                },
+                "ping" => said(addresses[&name].ask(&Ping { n: 1 }).await),
+                // Answers whether the reply is right.
+                "blob" => {
+                    let data = bytes(number);
+                    match addresses[&name].ask(&Blob { data: data.clone() }).await {
+                        Ok(reply) => (reply.as_slice() == data).to_string(),
+                        Err(error) => error.to_string(),
+                    }
+                }
+                "try_keep" => said(addresses[&name].try_tell(&Keep {
+                    data: vec![7; number],
+                })),
+                "keep" => said(
+                    addresses[&name]
+                        .tell(&Keep {
+                            data: vec![7; number],
+                        })
+                        .await,
+                ),
+                "kept" => kept.borrow().len().to_string(),
+                "right" => kept
+                    .borrow()
+                    .iter()
+                    .all(|keep| *keep.data == vec![7; keep.data.len()])
+                    .to_string(),
+                "release" => {
+                    kept.borrow_mut().clear();
+                    "ok".into()
+                }
+                "publish" => match on().publisher::<Blob>(name.clone()).history(number).await {
+                    Ok(publisher) => {
+                        publishers.insert(name, publisher);
+                        "ok".into()
+                    }
+                    Err(error) => error.to_string(),
+                },
+                "send" => {
+                    let data = vec![number as u8; number];
+                    said(publishers[&name].publish(&Blob { data }))
+                }
+                "subscribers" => publishers[&name].stats().subscribers.to_string(),
+                "subscribe" | "subscribe_wait" => {
+                    let policy = if command == "subscribe" {
+                        WhenFull::DropNewest
+                    } else {
+                        WhenFull::Wait
+                    };
+                    let depth = if number == 0 { 64 } else { number as u32 };
+                    match on()
+                        .subscriber::<Blob>(name.clone())
+                        .depth(depth)
+                        .when_full(policy)
+                        .await
+                    {
+                        Ok(subscriber) => {
+                            subscribers.insert(name, subscriber);
+                            "ok".into()
+                        }
+                        Err(error) => error.to_string(),
+                    }
+                }
+                // The next message's length, if it is right, and whose it is.
+                "recv" => match subscribers.get_mut(&name).expect("subscribed").recv().await {
+                    Some(blob) => {
+                        let right = *blob.data == vec![blob.data.len() as u8; blob.data.len()];
+                        let origin = blob.origin().expect("an origin");
+                        format!("{} {right} {}", blob.data.len(), origin.publisher())
+                    }
+                    None => "end".into(),
+                },
+                "try_recv" => match subscribers.get_mut(&name).expect("subscribed").try_recv() {
+                    Some(blob) => blob.data.len().to_string(),
+                    None => "none".into(),
+                },
+                "maps" => {
+                    let inodes = segments(&name);
+                    inodes.iter().map(u64::to_string).collect::<Vec<_>>().join(" ")
+                }
+                "stat" => {
+                    let stats = format!("{:?} ", on().stats());
+                    let of = format!("{name}: ");
+                    let at = stats.find(&of).expect("a count") + of.len();
+                    stats[at..].split([',', ' ']).next().expect("a number").to_owned()
+                }
+                other => panic!("unknown command {other}"),
+            };
+            stage.say(answer);
+        }
+    });
+}

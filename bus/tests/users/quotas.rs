@@ -1,0 +1,123 @@
+//! What one peer can take, of its own user too.
+
+use crate::{
+    party::{ALICE, BOB, can_switch_users, join, shared_place},
+    support::{Child, Place, threads},
+};
+
+/// Two parties of this process's own user.
+async fn own(place: &Place, args: &[&str]) -> Child {
+    let mut child = place.spawn("party::party", args);
+    child.expect("ready").await;
+    child.expect_after("join", "ok").await;
+    child
+}
+
+#[test]
+fn a_peer_holds_no_more_bytes_than_it_may_and_others_are_not_disturbed() {
+    let place = Place::new();
+    threads(async {
+        let mut greedy = own(&place, &["greedy"]).await;
+        greedy.expect_after("bind greedy", "ok").await;
+        let mut modest = own(&place, &["modest"]).await;
+        modest.expect_after("bind modest", "ok").await;
+        let mut sender = own(&place, &["sender", "bytes=1048576"]).await;
+        for name in ["greedy", "modest"] {
+            sender.expect_after(&format!("open {name}"), "ok").await;
+        }
+        let mut sent = 0;
+        let refusal = loop {
+            match sender.ask("try_keep greedy 60000").await {
+                said if said == "ok" => sent += 1,
+                said => break said,
+            }
+        };
+        assert!(refusal.contains("Config::peer_bytes"), "{refusal}");
+        // Of 64 KiB each.
+        assert_eq!(sent, 16);
+        sender.expect_after("blob modest 100000", "true").await;
+        // What waits goes on when something is released.
+        sender.say("keep greedy 60000");
+        greedy.until("kept x", "16").await;
+        greedy.expect_after("release x", "ok").await;
+        sender.expect("ok").await;
+        greedy.until("kept x", "1").await;
+        greedy.kill();
+        sender.until("peers", "modest").await;
+        sender.until("stat pool_buffers", "0").await;
+    });
+}
+
+#[test]
+fn who_announces_more_than_it_may_loses_its_session_and_is_counted() {
+    for (setting, command, says) in [
+        ("names=3", "bind", "names"),
+        ("topics=3", "publish", "topics"),
+        ("topics=3", "subscribe", "topics"),
+    ] {
+        let place = Place::new();
+        threads(async {
+            let mut host = own(&place, &["host", setting]).await;
+            let mut other = own(&place, &["other"]).await;
+            let mut flood = own(&place, &["flood"]).await;
+            host.until("peers", "flood other").await;
+            for n in 0..3 {
+                flood.expect_after(&format!("{command} a{n}"), "ok").await;
+            }
+            host.expect_after("peers", "flood other").await;
+            flood.expect_after(&format!("{command} a3"), "ok").await;
+            host.until("peers", "other").await;
+            host.expect_after("stat quotas_exceeded", "1").await;
+            host.expect_after("stat violations", "0").await;
+            // Nobody else has noticed.
+            other.expect_after("peers", "flood host").await;
+            let _ = says;
+        });
+    }
+}
+
+#[test]
+fn links_beyond_the_limit_are_refused_by_name() {
+    let place = Place::new();
+    threads(async {
+        let mut host = own(&place, &["host", "links=1"]).await;
+        host.expect_after("bind service", "ok").await;
+        let mut peer = own(&place, &["peer"]).await;
+        peer.expect_after("open service", "ok").await;
+        peer.expect_after("bind back", "ok").await;
+        // The other way it takes another link, which the host makes itself.
+        host.expect_after("open back", "ok").await;
+        let mut second = own(&place, &["second"]).await;
+        second.expect_after("open service", "ok").await;
+        second.expect_after("ping service", "ok").await;
+    });
+}
+
+#[test]
+fn another_user_has_so_many_peers_here_and_no_more() {
+    if !can_switch_users("another_user_has_so_many_peers") {
+        return;
+    }
+    let place = shared_place();
+    threads(async {
+        let mut host = join(
+            &place,
+            0,
+            &["host", &format!("uids={ALICE},{BOB}"), "user_peers=2"],
+        )
+        .await;
+        let mut many = Vec::new();
+        for n in 0..4 {
+            many.push(join(&place, ALICE, &[&format!("a{n}"), "uids=0"]).await);
+        }
+        host.until("stat handshakes_refused", "2").await;
+        host.expect_after("stat peers", "2").await;
+        let _bob = join(&place, BOB, &["bob", "uids=0"]).await;
+        host.until("stat peers", "3").await;
+        // Room again.
+        drop(many);
+        host.until("stat peers", "1").await;
+        let _again = join(&place, ALICE, &["again", "uids=0"]).await;
+        host.until("stat peers", "2").await;
+    });
+}

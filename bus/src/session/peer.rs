@@ -149,7 +149,10 @@ impl Session {
             denied_topics: Mutex::default(),
             message_limit: node.config.message_bytes,
             counters: node.counters.clone(),
-            memory: PeerMemory::new(),
+            memory: match node.rights(&peer) {
+                Some(_) if !is_self => PeerMemory::of_another_user(),
+                _ => PeerMemory::new(),
+            },
             links: Mutex::default(),
             socket,
             announced: Default::default(),

@@ -21,14 +21,30 @@ pub(crate) struct PeerMemory {
     pooled: Box<[OnceLock<Arc<Mapping>>]>,
     /// Large messages, and how many descriptors that name each are still to be opened.
     dedicated: Mutex<HashMap<u32, (Arc<Mapping>, u32)>>,
+    /// The peer is of another user: what it sends is copied before it is checked.
+    foreign: bool,
 }
 
 impl PeerMemory {
     pub(crate) fn new() -> Arc<Self> {
+        Self::of(false)
+    }
+
+    /// Of a peer that is of another user.
+    pub(crate) fn of_another_user() -> Arc<Self> {
+        Self::of(true)
+    }
+
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.foreign
+    }
+
+    fn of(foreign: bool) -> Arc<Self> {
         let pooled = std::iter::repeat_with(OnceLock::new).take(MAX_SEGMENTS).collect();
         Arc::new(Self {
             pooled,
             dedicated: Mutex::default(),
+            foreign,
         })
     }
 

@@ -39,7 +39,7 @@ impl Hostile {
         buffer.bytes_mut()[..bytes.len()].copy_from_slice(bytes);
         let segment = pool.segment(0).unwrap();
         let fd = segment.fd().try_clone_to_owned().unwrap();
-        let memory = PeerMemory::new();
+        let memory = PeerMemory::of_another_user();
         memory.add(0, Mapping::import(&fd, 4 << 20).unwrap()).unwrap();
         let (_, parts) = LinkParts::create(16, 32).unwrap();
         let violations = Arc::new(AtomicU32::new(0));
@@ -49,7 +49,6 @@ impl Hostile {
             Ringer::new(parts.waiting),
             Bell::new().unwrap(),
             1 << 20,
-            true,
             Arc::new(Room::new(1)),
             {
                 let violations = violations.clone();

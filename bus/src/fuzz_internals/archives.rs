@@ -38,7 +38,7 @@ impl Foreign {
     fn new() -> Self {
         let segment = Segment::create("fuzz", BYTES).expect("a segment");
         let fd = segment.fd().try_clone_to_owned().expect("a descriptor");
-        let memory = PeerMemory::new(1);
+        let memory = PeerMemory::new(1, false);
         let mapping = Mapping::import(&fd, BYTES as u64).expect("a mapping");
         memory.add(0, mapping).expect("room");
         let (_, own) = LinkParts::create(16, 32).expect("a segment");
@@ -49,7 +49,6 @@ impl Foreign {
             Ringer::new(waiting),
             Bell::new().expect("an eventfd"),
             LIMIT,
-            false,
             Arc::new(Room::new(16)),
             |_| {},
         );

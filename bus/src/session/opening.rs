@@ -119,7 +119,6 @@ impl Session {
             Ringer::new(peer.waiting),
             offer.bell.clone(),
             self.message_limit,
-            self.is_foreign(),
             room.clone(),
             {
                 let session = Arc::downgrade(self);

@@ -152,7 +152,7 @@ impl Session {
             denied_topics: Mutex::default(),
             message_limit: node.config.message_bytes,
             counters: node.counters.clone(),
-            memory: PeerMemory::new(node.config.peers),
+            memory: PeerMemory::new(node.config.peers, !is_self && node.rights(&peer).is_some()),
             links: Mutex::default(),
             socket: Arc::new(socket),
             hung_up: AtomicBool::new(false),

@@ -58,8 +58,6 @@ pub(crate) struct Inbound {
     bell: Bell,
     /// Largest message, in bytes.
     limit: usize,
-    /// The peer is of another user: what it sends is copied before it is checked.
-    foreign: bool,
     report: Report,
     /// The reply places and local waiters of this link.
     pub(crate) room: Arc<Room>,
@@ -209,7 +207,6 @@ impl Inbound {
         waiting: Ringer,
         bell: Bell,
         limit: usize,
-        foreign: bool,
         room: Arc<Room>,
         report: impl Fn(Violation) + Send + Sync + 'static,
     ) -> Arc<Self> {
@@ -225,7 +222,6 @@ impl Inbound {
             waiting,
             bell,
             limit,
-            foreign,
             report,
             room,
         })
@@ -233,7 +229,7 @@ impl Inbound {
 
     /// Whether the peer is of another user.
     pub(crate) fn is_foreign(&self) -> bool {
-        self.foreign
+        self.memory.is_foreign()
     }
 
     /// Whether the segment that a descriptor names has been announced; if not, the frame is on its way.

@@ -32,17 +32,24 @@ pub(crate) struct PeerMemory {
     pooled: Box<[OnceLock<Arc<Mapping>>]>,
     /// Large messages, and how many descriptors that name each are still to be opened.
     dedicated: Mutex<HashMap<u32, (Arc<Mapping>, u32)>>,
+    /// The peer is of another user: what it sends is copied before it is checked.
+    foreign: bool,
 }
 
 impl PeerMemory {
-    /// The memory of one of so many peers.
-    pub(crate) fn new(peers: usize) -> Arc<Self> {
+    /// The memory of one of so many peers, which may be of another user.
+    pub(crate) fn new(peers: usize, foreign: bool) -> Arc<Self> {
         let pooled = std::iter::repeat_with(OnceLock::new).take(MAX_SEGMENTS).collect();
         Arc::new(Self {
             left: Arc::new(AtomicU64::new(ADDRESS_SPACE / peers.max(1) as u64)),
             pooled,
             dedicated: Mutex::default(),
+            foreign,
         })
+    }
+
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.foreign
     }
 
     /// Maps a segment that the peer has sent.
@@ -146,7 +153,7 @@ mod tests {
 
     #[test]
     fn address_space_is_bounded_per_peer_and_given_back() {
-        let memory = PeerMemory::new(256);
+        let memory = PeerMemory::new(256, false);
         // Sparse: nothing but address space.
         let huge = Segment::create("test", 1 << 37).unwrap();
         let import = || memory.import(&huge.fd().try_clone_to_owned().unwrap(), 1 << 37);

@@ -47,9 +47,10 @@ use crate::{
 /// Most slots taken from one ring before the next ring has its turn.
 const BATCH: u32 = 256;
 
-/// How often somebody tries to park a port that always finds something more. All that honest peers can have sent is
-/// found sooner: their windows are full.
-const PARKINGS: u32 = 1024;
+/// How often somebody tries to park a port that always finds something more; then others have the thread, and the
+/// port's task goes on. Peers whose messages nobody handles meanwhile come to the end of their windows; a peer that
+/// writes what is released at once, to actors that have gone, does not.
+const PARKINGS: u32 = 16;
 
 /// How often a waiting task looks before it looks at the clock and lets others have the lock.
 const LOOKS: u32 = 16;

@@ -128,7 +128,7 @@ fn letters_to_the_dead_without_end() {
             }
             rig
         });
-        for _ in 0..10 {
+        for _ in 0..4 {
             scene.served().await;
         }
         over.store(true, Ordering::Relaxed);

@@ -345,7 +345,7 @@ pub struct Unsent<L> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AskError {
-    /// The message was not sent.
+    /// The message was not sent; with [`SendError::Closed`] that is not known, if this bus was left under the ask.
     #[error(transparent)]
     Send(#[from] SendError),
     /// No reply came within the deadline. The handler may still run.

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     pin::Pin,
     sync::{
-        Arc, Mutex, Weak,
+        Arc, Mutex, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::Waker,
@@ -82,6 +82,8 @@ pub(crate) struct Node {
     ports: Mutex<Ports>,
     pub(crate) sessions: DashMap<u64, Arc<Session>>,
     own_session: OnceCell<Arc<Session>>,
+    /// Its other end, which answers.
+    own_answering: OnceLock<Arc<Session>>,
     pub(crate) registry: Mutex<Registry>,
     pub(crate) catalog: Mutex<Catalog>,
     /// Counts changes of names and sessions, for those who wait for one.
@@ -147,6 +149,7 @@ impl Node {
             ports: Mutex::default(),
             sessions: DashMap::new(),
             own_session: OnceCell::new(),
+            own_answering: OnceLock::new(),
             registry: Mutex::default(),
             catalog: Mutex::default(),
             changed: watch::Sender::new(0),
@@ -260,7 +263,8 @@ impl Node {
                     Session::new(self, b, peer, true),
                 );
                 self.spawn(ours.clone().run(self.closing.subscribe()));
-                self.spawn(theirs.run(self.closing.subscribe()));
+                self.spawn(theirs.clone().run(self.closing.subscribe()));
+                let _ = self.own_answering.set(theirs);
                 Ok(ours)
             })
             .await
@@ -485,8 +489,13 @@ impl Node {
     // ---- memory ----
 
     fn all_links(&self) -> Vec<Arc<Link>> {
-        let own = self.own_session.get().cloned();
-        let sessions = self.sessions.iter().map(|entry| entry.clone()).chain(own);
+        // What this node answers itself is sent on the other end.
+        let own = self.own_session.get().into_iter().chain(self.own_answering.get());
+        let sessions = self
+            .sessions
+            .iter()
+            .map(|entry| entry.clone())
+            .chain(own.cloned());
         sessions
             .flat_map(|session| {
                 lock(&session.links)

@@ -450,10 +450,9 @@ impl Session {
             return;
         }
         let frame = Frame::bye(self.reason().unwrap_or_default());
-        let said = frame
-            .encode()
-            .is_ok_and(|bytes| self.socket.try_send(&bytes, &[]).is_ok());
-        if !said {
+        let said = frame.encode().map(|bytes| self.socket.try_send(&bytes, &[]));
+        // Who has closed its end (a killed process, maybe with frames unread) needs no telling.
+        if !self.socket.is_hung_up() && !matches!(said, Ok(Ok(()))) {
             self.socket.shutdown();
         }
     }

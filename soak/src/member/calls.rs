@@ -22,7 +22,7 @@ type Everything = (Note, Frame, Table, Hello, Call, Later);
 /// Asks that are under way at a time, each a flow of its own.
 const LANES: u64 = 8;
 /// How much later than its deadline an ask may end, in a process that runs: the machine is busy.
-const LATE: Duration = Duration::from_secs(5);
+const LATE: Duration = Duration::from_secs(15);
 
 /// One incarnation of an actor.
 struct Target {
@@ -408,11 +408,11 @@ where
         Err(AskError::HandlerPanicked { .. }) => (asked::RAN, true),
         Err(AskError::Reply { .. }) => (asked::RAN, true),
         Err(AskError::Deadline { .. }) => (asked::UNKNOWN, true),
+        // The bus was left, maybe while the ask was under way.
+        Err(AskError::Send(SendError::Closed { .. })) => (asked::UNKNOWN, false),
         Err(AskError::PeerLost { .. } | AskError::Stopped { .. }) => (asked::UNKNOWN, false),
         Err(AskError::Send(SendError::Memory { .. } | SendError::Full { .. })) => (asked::UNSENT, true),
-        Err(AskError::Send(
-            SendError::PeerLost { .. } | SendError::Stopped { .. } | SendError::Closed { .. },
-        )) => (asked::UNSENT, false),
+        Err(AskError::Send(SendError::PeerLost { .. } | SendError::Stopped { .. })) => (asked::UNSENT, false),
         Err(error) => {
             fault(format_args!("an ask: {error}"));
             (asked::UNKNOWN, false)

@@ -103,7 +103,7 @@ impl Reader {
                     }
                 },
                 tick = subscriber.recv() => match tick {
-                    Some(tick) => self.take(tick),
+                    Some(tick) => self.take(tick, &subscriber),
                     // The bus was left.
                     None => {
                         self.line.set(0, CLOSING);
@@ -118,7 +118,7 @@ impl Reader {
         }
     }
 
-    fn take(&mut self, tick: Received<Tick>) {
+    fn take(&mut self, tick: Received<Tick>, subscriber: &Subscriber<Tick>) {
         let (from, topic) = (Who(tick.from.to_native()), TopicId(tick.topic.to_native()));
         let seq = tick.seq.to_native();
         let number = self.number;
@@ -147,7 +147,7 @@ impl Reader {
         if self.policy == Policy::Group {
             self.member.ledger.job(from, topic, seq, again);
         } else {
-            self.count(from, topic, seq);
+            self.count(from, topic, seq, subscriber);
             if again {
                 fault(format_args!(
                     "message {seq} of {from} is given again, outside of a group"
@@ -157,7 +157,7 @@ impl Reader {
         self.member.held.maybe(&mut self.dice, move || is_whole(&tick));
     }
 
-    fn count(&mut self, from: Who, topic: TopicId, seq: u64) {
+    fn count(&mut self, from: Who, topic: TopicId, seq: u64, subscriber: &Subscriber<Tick>) {
         let key = (from, topic);
         let number = self.number;
         let line = self.got.entry(key).or_insert_with(|| {
@@ -183,7 +183,8 @@ impl Reader {
             if self.policy == Policy::Wait {
                 let name = topic.name(from);
                 fault(format_args!(
-                    "subscription {number} is waited for, and got {seq} of {name} instead of {next}"
+                    "subscription {number} is waited for, and got {seq} of {name} instead of {next}; lost: {:?}",
+                    subscriber.losses()
                 ));
             }
         }
@@ -210,12 +211,6 @@ impl Reader {
         if lost < gaps {
             fault(format_args!(
                 "subscription {} misses {gaps} messages, and {lost} are said to be lost",
-                self.number
-            ));
-        }
-        if self.policy == Policy::Wait && lost > 0 {
-            fault(format_args!(
-                "subscription {} is waited for, and lost {lost}",
                 self.number
             ));
         }

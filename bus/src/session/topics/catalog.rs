@@ -427,9 +427,12 @@ impl Node {
                         .subscription
                         .as_ref()
                         .is_none_or(|s| s.is_attached(*node, *topic));
-                    let gone =
-                        *node != self.id() && !lock(&self.catalog).peer_topics.contains_key(&(*node, *topic));
-                    !attached && !gone
+                    let catalog = lock(&self.catalog);
+                    let there = match *node == self.id() {
+                        true => catalog.topics.contains_key(topic),
+                        false => catalog.peer_topics.contains_key(&(*node, *topic)),
+                    };
+                    !attached && there
                 });
                 if !waiting || self.is_closed() || changed.changed().await.is_err() {
                     return;

@@ -3,7 +3,7 @@
 //! The side that denies decides by its own permits, whatever the other one does; what it says of it serves only that
 //! the other side's caller gets an error and not a deadline.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use super::{
     frame::{Binding, Denial, Frame},
@@ -11,6 +11,9 @@ use super::{
     peer::Session,
 };
 use crate::shm::sync::lock;
+
+/// Of so many denials per session the log tells.
+const LOGGED: u64 = 32;
 
 /// Most names in one frame: of the longest ones, they fit.
 pub(crate) const DENIED_MAX: usize = 128;
@@ -75,7 +78,10 @@ impl Session {
     /// Refuses the peer something it has asked for, and says so.
     pub(crate) fn deny(&self, what: Denial, name: &str) {
         self.counters.denied.add(1);
-        tracing::warn!(peer = %self.peer.name, ?what, name, "denied to a node of another user (`Config::permit`)");
+        // Relaxed: a count, which keeps a peer from filling our log.
+        if self.denials.fetch_add(1, Ordering::Relaxed) < LOGGED {
+            tracing::warn!(peer = %self.peer.name, ?what, name, "denied to a node of another user (`Config::permit`)");
+        }
         let names = vec![name.to_owned()];
         self.send(&Frame::Denied { what, names }, &[]);
     }
@@ -145,8 +151,10 @@ impl Node {
             }
             Denial::Subscribe => lock(&self.catalog).denied(session.peer.id, names),
             Denial::Bind | Denial::Publish => {
-                tracing::warn!(peer = %session.peer.name, ?what, ?names,
-                    "a node of another user takes no note of this (its `Config::permit`)");
+                if session.denials.fetch_add(1, Ordering::Relaxed) < LOGGED {
+                    tracing::warn!(peer = %session.peer.name, ?what, ?names,
+                        "a node of another user takes no note of this (its `Config::permit`)");
+                }
             }
         }
         self.touch();

@@ -65,6 +65,8 @@ pub(crate) struct Claim {
     _opened: Option<File>,
     /// Device and inode of the socket that we bound: the path may name somebody else's by the time we leave.
     bound: (u64, u64),
+    /// Whose sockets are of interest, where others may write: everybody could leave some. `None`: everybody's.
+    known: Option<Vec<u32>>,
     /// Of the process that bound it: a forked child leaves it alone.
     pid: u32,
     /// Kept open until our path is removed: while it listens, nobody takes the name over, so
@@ -126,6 +128,7 @@ impl Claim {
             fs::symlink_metadata(&at).map_err(failed(&folder, "look at the socket just bound in it"))?;
         let mut claim = Self {
             bound: (bound.dev(), bound.ino()),
+            known: users.owners(),
             pid: std::process::id(),
             folder,
             path,
@@ -170,6 +173,11 @@ impl Claim {
             };
             // Links and ordinary files with this ending are none of ours: neither dialled nor removed.
             let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
+            if let Some(known) = &self.known
+                && !entry.metadata().is_ok_and(|found| known.contains(&found.uid()))
+            {
+                continue;
+            }
             let path = self.folder.join(&name);
             if is_socket && names::check("node", node).is_ok() && path != self.path {
                 found.push((node.to_owned(), path));

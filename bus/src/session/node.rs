@@ -603,8 +603,16 @@ impl Node {
         }
         handshake::Peer {
             id: self.id_of(&peer),
-            name: format!("{}@{}", peer.name, peer.uid),
+            name: self.name_of(&peer),
             ..peer
+        }
+    }
+
+    fn name_of(&self, peer: &handshake::Peer) -> String {
+        if peer.uid == self.me.uid {
+            peer.name.clone()
+        } else {
+            format!("{}@{}", peer.name, peer.uid)
         }
     }
 
@@ -701,11 +709,12 @@ async fn welcome(node: Weak<Node>, socket: Socket, mut closing: watch::Receiver<
     let mut welcomed = None;
     let met = {
         let decide = |peer: &handshake::Peer| {
-            let verdict = node
-                .upgrade()
-                .map_or(Verdict::refuse(Code::Shutdown, "leaving"), |n| n.decide(peer));
+            let Some(node) = node.upgrade() else {
+                return Verdict::refuse(Code::Shutdown, "leaving");
+            };
+            let verdict = node.decide(peer);
             if verdict == Verdict::Welcome {
-                welcomed = Some(peer.name.clone());
+                welcomed = Some(node.name_of(peer));
             }
             verdict
         };
@@ -815,7 +824,7 @@ impl Node {
                 "the node has as many peers of this user as it may (`Config::user_peers`)",
             )
         } else {
-            accepting.insert(peer.name.clone());
+            accepting.insert(self.name_of(peer));
             Verdict::Welcome
         }
     }
@@ -863,8 +872,13 @@ async fn dial(
 impl Node {
     fn knows(&self, node: &str, path: &Path) -> bool {
         let owner = owner_of(path);
-        self.sessions.iter().any(|session| session.is_node(node, owner))
-            || lock(&self.accepting).contains(node)
+        if self.sessions.iter().any(|session| session.is_node(node, owner)) {
+            return true;
+        }
+        match owner.filter(|owner| *owner != self.me.uid) {
+            Some(owner) => lock(&self.accepting).contains(&format!("{node}@{owner}")),
+            None => lock(&self.accepting).contains(node),
+        }
     }
 }
 

@@ -110,6 +110,8 @@ pub(crate) struct Session {
     pub(super) ears: Mutex<HashMap<u32, Bell>>,
     /// True once the session is over.
     pub(super) over: watch::Sender<bool>,
+    /// How often it was denied something.
+    pub(super) denials: AtomicU64,
     /// Topics of the peer that it may not publish. What comes of them is given back unread.
     pub(crate) denied_topics: Mutex<HashSet<u32>>,
     pub(crate) message_limit: usize,
@@ -148,6 +150,7 @@ impl Session {
             subscriptions: AtomicU32::new(0),
             topics: AtomicU32::new(0),
             ears: Mutex::default(),
+            denials: AtomicU64::new(0),
             over: watch::Sender::new(false),
             denied_topics: Mutex::default(),
             message_limit: node.config.message_bytes,

@@ -26,6 +26,15 @@ impl Users {
         self.uids.is_empty() && self.gids.is_empty()
     }
 
+    /// Whose sockets may lead to somebody who is let in, besides our own user's. `None`: anybody's.
+    pub(crate) fn owners(&self) -> Option<Vec<u32>> {
+        if self.is_alone() || !self.gids.is_empty() {
+            return None;
+        }
+        let us = nix::unistd::geteuid().as_raw();
+        Some(self.uids.iter().copied().chain([us]).collect())
+    }
+
     /// Whether a process of another user is let in.
     pub(crate) fn admit(&self, them: Credentials) -> bool {
         them.uid != NOBODY && (self.uids.contains(&them.uid) || self.gids.contains(&them.gid))

@@ -276,11 +276,11 @@ pub fn party(mut stage: Stage) {
                     said(publishers[&name].publish(&Blob { data }))
                 }
                 "subscribers" => publishers[&name].stats().subscribers.to_string(),
-                "subscribe" | "subscribe_wait" => {
-                    let policy = if command == "subscribe" {
-                        WhenFull::DropNewest
-                    } else {
-                        WhenFull::Wait
+                "subscribe" | "subscribe_wait" | "subscribe_last" => {
+                    let policy = match command {
+                        "subscribe_wait" => WhenFull::Wait,
+                        "subscribe_last" => WhenFull::KeepLast(32),
+                        _ => WhenFull::DropNewest,
                     };
                     let depth = if number == 0 { 64 } else { number as u32 };
                     match on()

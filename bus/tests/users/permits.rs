@@ -147,22 +147,20 @@ fn a_subscriber_of_another_user_holds_up_nobody() {
         ];
         let mut alice = join(&place, a, &args).await;
         alice.expect_after("publish news", "ok").await;
-        let mut bob = join(
-            &place,
-            b,
-            &["bob", &format!("uids={a}"), &format!("publish={a}:>")],
-        )
-        .await;
-        bob.expect_after("subscribe_wait news 8", "ok").await;
-        bob.freeze().await;
-        // More messages than it takes, and more bytes than the memory for its user.
-        for _ in 0..40 {
-            alice.expect_after("send news 1048576", "ok").await;
+        for policy in ["subscribe_wait news 8", "subscribe_last news"] {
+            let args = ["bob", &format!("uids={a}"), &format!("publish={a}:>")];
+            let mut bob = join(&place, b, &args).await;
+            bob.expect_after(policy, "ok").await;
+            bob.freeze().await;
+            // More messages than it takes, and more bytes than there is memory for its user or for ours.
+            for _ in 0..40 {
+                alice.expect_after("send news 1048576", "ok").await;
+            }
+            bob.thaw();
+            bob.expect_after("recv news", &format!("1048576 true alice@{a}"))
+                .await;
+            bob.kill();
+            alice.until("stat pool_buffers", "0").await;
         }
-        bob.thaw();
-        bob.expect_after("recv news", &format!("1048576 true alice@{a}"))
-            .await;
-        bob.kill();
-        alice.until("stat pool_buffers", "0").await;
     });
 }

@@ -65,6 +65,14 @@ impl Stored {
         self.copy.as_mut()?.in_pool(pool)
     }
 
+    /// The same message, to be kept: in that pool, or as it is. `None`: there is no memory.
+    fn kept_for(&mut self, pool: Option<&Arc<Pool>>) -> Option<Stored> {
+        match pool {
+            None => Some(self.clone()),
+            Some(pool) => self.in_pool(pool).map(|copy| copy.clone()),
+        }
+    }
+
     /// It is kept for long: its copies are made again if there is need.
     pub(crate) fn forget_copies(&mut self) {
         self.copy = None;
@@ -240,7 +248,11 @@ impl Outlet {
         match self.policy {
             Policy::DropNewest => self.lose(flow),
             Policy::KeepLast(keep) => {
-                self.backlog.push_back(message.clone());
+                let Some(kept) = message.kept_for(self.pool()) else {
+                    self.lose(flow);
+                    return Offered::Done;
+                };
+                self.backlog.push_back(kept);
                 while self.backlog.len() > keep.max(1) {
                     self.backlog.pop_front();
                     self.lose(flow);
@@ -254,6 +266,11 @@ impl Outlet {
             }
         }
         Offered::Done
+    }
+
+    /// Where what waits for a subscription of another user is kept: what such a one holds up is its own memory.
+    fn pool(&self) -> Option<&Arc<Pool>> {
+        self.foreign.then_some(&self.link.session.pool)
     }
 
     fn lose(&mut self, flow: &mut Flow) {
@@ -276,7 +293,12 @@ impl Outlet {
         waker: &Waker,
         flow: &mut Flow,
     ) -> Offered {
-        self.backlog.extend(history);
+        for mut message in history {
+            match message.kept_for(self.pool()) {
+                Some(kept) => self.backlog.push_back(kept),
+                None => self.lose(flow),
+            }
+        }
         self.flush(waker, flow)
     }
 
@@ -308,7 +330,9 @@ impl Outlet {
 /// Subscriptions that share a topic's messages.
 #[derive(Debug)]
 pub(crate) struct Group {
-    pub(crate) name: String,
+    name: String,
+    /// Of another user: the pool of that user. Users share no group.
+    pool: Option<Arc<Pool>>,
     members: Vec<Outlet>,
     /// Members that left, until everything they had has come back.
     leaving: Vec<Outlet>,
@@ -321,10 +345,12 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    pub(crate) fn new(name: String, depth: usize, policy: Policy) -> Self {
+    /// `pool`: that of the members' user, if it is another one.
+    pub(crate) fn new(name: String, pool: Option<Arc<Pool>>, depth: usize, policy: Policy) -> Self {
         let (members, leaving) = (Vec::new(), Vec::new());
         Self {
             name,
+            pool,
             members,
             leaving,
             backlog: VecDeque::new(),
@@ -332,6 +358,11 @@ impl Group {
             policy,
             next: 0,
         }
+    }
+
+    /// Whether members of this group and of this pool are its own.
+    pub(crate) fn is(&self, name: &str, pool: Option<&Arc<Pool>>) -> bool {
+        self.name == name && self.pool.as_ref().map(Arc::as_ptr) == pool.map(Arc::as_ptr)
     }
 
     pub(crate) fn join(&mut self, member: Outlet) {
@@ -397,7 +428,10 @@ impl Group {
             flow.dropped += 1;
             return;
         }
-        self.backlog.push_back(message.clone());
+        match message.kept_for(self.pool.as_ref()) {
+            Some(kept) => self.backlog.push_back(kept),
+            None => flow.dropped += 1,
+        }
         self.flush(waker, flow);
     }
 

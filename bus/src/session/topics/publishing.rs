@@ -293,13 +293,11 @@ impl Topic {
         wanted: &SubscriptionInfo,
         announce: impl FnOnce(u16),
     ) -> Result<(), Unattached> {
-        let (mut policy, mut group) = (wanted.policy(), wanted.group.clone());
-        if link.session.is_foreign() {
-            // Another user's subscriber neither holds up what is published here nor takes part in our groups.
-            if policy == Policy::Wait {
-                policy = Policy::DropNewest;
-            }
-            group = group.map(|name| format!("{name}@{}", link.session.peer.uid));
+        let (mut policy, group) = (wanted.policy(), wanted.group.clone());
+        let foreign = link.session.is_foreign().then_some(&link.session.pool);
+        if foreign.is_some() && policy == Policy::Wait {
+            // Another user's subscriber does not hold up what is published here.
+            policy = Policy::DropNewest;
         }
         let window = wanted.window();
         let mut state = lock(&self.state);
@@ -333,9 +331,9 @@ impl Topic {
                 link.watch_groups(&self.pump.0);
                 let at = groups
                     .iter()
-                    .position(|group| group.name == name)
+                    .position(|group| group.is(&name, foreign))
                     .unwrap_or_else(|| {
-                        groups.push(Group::new(name, wanted.depth as usize, policy));
+                        groups.push(Group::new(name, foreign.cloned(), wanted.depth as usize, policy));
                         groups.len() - 1
                     });
                 groups[at].join(outlet);

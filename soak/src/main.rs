@@ -20,6 +20,11 @@ mod supervisor;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // What the bus says of its sessions, if asked for by RUST_LOG.
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
     match member::Place::from_environment() {
         Some(place) => member::run(place),
         None => supervisor::run(&args::read()),

@@ -34,7 +34,7 @@ pub(crate) struct Ask<'a, C, R> {
     sent: bool,
     /// Whether the port knows the deadline.
     limited: bool,
-    /// The port wakes it, and looks after itself: the first poll need not.
+    /// The port was given the waker in the poll that sends, and looks after itself: that poll need not.
     registered: bool,
     /// The first poll gives way to other asks of this port; see [`Port::help`](super::port::Port::help).
     polled: bool,
@@ -170,6 +170,8 @@ impl<'a, C: Content, R: ShmRoot> Ask<'a, C, R> {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
             // The deadline counts from the beginning: its end is registered like a reply's.
             Poll::Pending => {
+                // It may have ended, and been woken for that, by the time it is sent.
+                self.registered = false;
                 let ticket = *self
                     .ticket
                     .get_or_insert_with(|| route.port.with(|state| state.asks.open(route.link.id)));

@@ -541,10 +541,16 @@ impl Link {
     ) -> Result<(), Refusal> {
         self.begin(sending)?;
         let route = descriptor.route();
+        // The batch as such is given back too.
+        if sending.unreturned + messages >= sending.returns_limit {
+            self.take_returns(sending)?;
+            if sending.unreturned + messages >= sending.returns_limit {
+                return Err(Refusal::No(NoSend::Full(Bound::Returns)));
+            }
+        }
         self.check_room(sending, route, 1, messages)?;
         self.push(sending, descriptor, parcel, BATCH_ROUTE)?;
         sending.count(route, true, messages);
-        // The batch as such is given back too.
         sending.unreturned += 1;
         Ok(())
     }
@@ -554,7 +560,8 @@ impl Link {
     pub(crate) fn batch_limit(&self, route: u16) -> u32 {
         let sending = lock(&self.sending);
         let window = sending.windows.get(usize::from(route));
-        window.map_or(0, |window| (window.limit / 4).min(batch::MOST))
+        let most = batch::MOST.min(sending.returns_limit / 4);
+        window.map_or(0, |window| (window.limit / 4).min(most))
     }
 
     /// Whether the window, the return ring and the IO queue have room for so many slots and messages more.

@@ -195,6 +195,7 @@ impl Session {
     pub(crate) fn violated(&self, violation: Violation) {
         if self.reason.get().is_none() {
             self.counters.violations.add(1);
+            tracing::warn!(peer = %self.peer.name, %violation, "a peer broke the protocol");
         }
         self.close(format!("protocol violation: {violation}"));
     }
@@ -206,6 +207,7 @@ impl Session {
         }
         if self.reason.get().is_none() {
             self.counters.violations.add(1);
+            tracing::warn!(peer = %self.peer.name, %what, %error, "a peer broke the protocol");
         }
         self.close(format!("protocol violation: {what}: {error}"));
     }

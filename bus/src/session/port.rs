@@ -644,6 +644,7 @@ impl<'a> Delivering<'a> {
                     return Ok(false);
                 }
                 link.inbound.prefetch(&delivery.descriptor)?;
+                link.inbound.deliver(&delivery.descriptor);
             }
             Ok(true)
         })();
@@ -676,6 +677,7 @@ impl<'a> Delivering<'a> {
         let Some(mailbox) = self.mailboxes.find(number)? else {
             // Published before the subscription's end was heard of: a group's other members may get it.
             receiving.delivered += 1;
+            link.inbound.deliver(descriptor);
             Delivery::new(descriptor, link.inbound.clone(), Sender::Any).refuse();
             return Ok(true);
         };
@@ -692,6 +694,7 @@ impl<'a> Delivering<'a> {
                 let Some(publisher) = subscription.attachment(node, descriptor.topic()) else {
                     if receiving.foreign && link.session.has_denied(descriptor.topic()) {
                         receiving.delivered += 1;
+                        link.inbound.deliver(descriptor);
                         Delivery::new(descriptor, link.inbound.clone(), Sender::Any).refuse();
                         return Ok(true);
                     }
@@ -702,6 +705,7 @@ impl<'a> Delivering<'a> {
             }
         };
         receiving.delivered += 1;
+        link.inbound.deliver(descriptor);
         let mut intake = mailbox.intake();
         intake.check(descriptor.message())?;
         let delivery = Delivery::new(descriptor, link.inbound.clone(), Sender::Publisher(publisher));
@@ -727,6 +731,7 @@ impl<'a> Delivering<'a> {
             if !link.inbound.has_memory_of(place)? {
                 return Ok(false);
             }
+            link.inbound.deliver(place);
             self.asks
                 .replied(link.id, correlation, &link.inbound, self.wakers)?;
         } else {

@@ -239,6 +239,16 @@ impl Inbound {
             .map_or(Ok(true), |buffer| self.memory.knows(buffer.segment))
     }
 
+    /// A message whose segment [is there](Self::has_memory_of) is delivered.
+    #[inline]
+    pub(crate) fn deliver(&self, descriptor: &Descriptor) {
+        if let Some(buffer) = descriptor.buffer()
+            && buffer.segment & DEDICATED != 0
+        {
+            self.memory.deliver(buffer.segment);
+        }
+    }
+
     /// Asks for the first lines of a message's buffer, which will be read soon.
     #[inline]
     pub(crate) fn prefetch(&self, descriptor: &Descriptor) -> Result<(), Violation> {

@@ -30,10 +30,21 @@ pub(crate) struct PeerMemory {
     left: Arc<AtomicU64>,
     /// By number; never unmapped while the session or a lease lives.
     pooled: Box<[OnceLock<Arc<Mapping>>]>,
-    /// Large messages, and how many descriptors that name each are still to be opened.
-    dedicated: Mutex<HashMap<u32, (Arc<Mapping>, u32)>>,
+    /// Large messages by number.
+    dedicated: Mutex<HashMap<u32, Dedicated>>,
     /// The peer is of another user: what it sends is copied before it is checked.
     foreign: bool,
+}
+
+/// The segment of a large message. A topic's message is announced, and delivered, once for each subscription.
+#[derive(Debug)]
+struct Dedicated {
+    mapping: Arc<Mapping>,
+    /// Announcements whose messages have not been opened.
+    announced: u32,
+    /// Messages delivered and not opened; never more than `announced`, so that each finds its segment when it is opened,
+    /// whichever of them comes first.
+    delivered: u32,
 }
 
 impl PeerMemory {
@@ -64,12 +75,16 @@ impl PeerMemory {
             let mut dedicated = lock(&self.dedicated);
             let full = dedicated.len() == MAX_ANNOUNCED;
             match dedicated.entry(number) {
-                // Once per descriptor: a topic's message is announced for each subscription.
-                Entry::Occupied(mut known) if known.get().0.bytes() == mapping.bytes() => {
-                    known.get_mut().1 = known.get().1.saturating_add(1);
+                Entry::Occupied(mut known) if known.get().mapping.bytes() == mapping.bytes() => {
+                    let known = known.get_mut();
+                    known.announced = known.announced.saturating_add(1);
                 }
                 Entry::Vacant(place) if !full => {
-                    place.insert((mapping, 1));
+                    place.insert(Dedicated {
+                        mapping,
+                        announced: 1,
+                        delivered: 0,
+                    });
                 }
                 _ => return Err(Violation::Segment(number)),
             }
@@ -82,12 +97,23 @@ impl PeerMemory {
         place.set(mapping).map_err(|_| Violation::Segment(number))
     }
 
-    /// Whether a segment's announcement has arrived.
+    /// Whether a segment's announcement has arrived, for one more message if it is that of a large one.
     pub(crate) fn knows(&self, number: u32) -> Result<bool, Violation> {
         if number & DEDICATED != 0 {
-            return Ok(lock(&self.dedicated).contains_key(&number));
+            let dedicated = lock(&self.dedicated);
+            let known = dedicated.get(&number);
+            return Ok(known.is_some_and(|known| known.announced > known.delivered));
         }
         Ok(self.pooled(number)?.is_some())
+    }
+
+    /// A message that this segment is [known](Self::knows) for is delivered, and will [take](Self::take) it.
+    pub(crate) fn deliver(&self, number: u32) {
+        if number & DEDICATED != 0
+            && let Some(known) = lock(&self.dedicated).get_mut(&number)
+        {
+            known.delivered += 1;
+        }
     }
 
     /// A segment that is divided into buffers, once it was announced.
@@ -101,11 +127,13 @@ impl PeerMemory {
     /// The segment of a large message, handed over for good, so that it goes with its reader.
     pub(crate) fn take(&self, number: u32) -> Option<Arc<Mapping>> {
         match lock(&self.dedicated).entry(number) {
-            Entry::Occupied(mut known) if known.get().1 > 1 => {
-                known.get_mut().1 -= 1;
-                Some(known.get().0.clone())
+            Entry::Occupied(mut known) if known.get().announced > 1 => {
+                let known = known.get_mut();
+                known.announced -= 1;
+                known.delivered = known.delivered.saturating_sub(1);
+                Some(known.mapping.clone())
             }
-            Entry::Occupied(known) => Some(known.remove().0),
+            Entry::Occupied(known) => Some(known.remove().mapping),
             Entry::Vacant(_) => None,
         }
     }
@@ -165,5 +193,28 @@ mod tests {
         drop(first);
         drop((import().unwrap(), second));
         assert_eq!(memory.left.load(Ordering::Relaxed), ADDRESS_SPACE / 256);
+    }
+
+    #[test]
+    fn each_message_of_a_large_segment_has_an_announcement_of_its_own() {
+        let memory = PeerMemory::new(256, false);
+        let large = Segment::create("test", 4096).unwrap();
+        let announce = || {
+            let mapping = memory.import(&large.fd().try_clone_to_owned().unwrap(), 4096);
+            memory.add(DEDICATED, mapping.unwrap()).unwrap();
+        };
+        announce();
+        assert_eq!(memory.knows(DEDICATED), Ok(true));
+        memory.deliver(DEDICATED);
+        assert_eq!(
+            memory.knows(DEDICATED),
+            Ok(false),
+            "the second one's is still on its way"
+        );
+        announce();
+        assert_eq!(memory.knows(DEDICATED), Ok(true));
+        memory.deliver(DEDICATED);
+        assert!(memory.take(DEDICATED).is_some() && memory.take(DEDICATED).is_some());
+        assert!(memory.take(DEDICATED).is_none());
     }
 }

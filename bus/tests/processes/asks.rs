@@ -322,3 +322,33 @@ fn a_handler_asks_back_the_process_that_asks_it() {
         settled(&bus).await;
     });
 }
+
+/// An ask may have ended before it was ever sent; whoever then polls it learns of it at once, also if there is room by now.
+#[test]
+fn asks_whose_deadline_passed_while_they_waited_for_room_end_at_their_next_poll() {
+    let place = Place::new();
+    system(async {
+        let mut server = start(&place, &["server", "actor", "window=1"]).await;
+        let _other = start(&place, &["other", "elsewhere"]).await;
+        let bus = place.config("client").join().await.unwrap();
+        let actor = bus.address::<(Later, Ping)>("actor").await.unwrap();
+        let elsewhere = bus.address::<Later>("elsewhere").await.unwrap();
+        let mut first = Box::pin(actor.ask(&Later { bytes: 8 }));
+        assert!(first.as_mut().now_or_never().is_none());
+        let ping = Ping { n: 1 };
+        let ask = || Box::pin(actor.ask(&ping).deadline(Duration::from_millis(20)));
+        let (mut one, mut two) = (ask(), ask());
+        assert!(one.as_mut().now_or_never().is_none() && two.as_mut().now_or_never().is_none());
+        // When this one's later deadline has passed, theirs has.
+        let last = elsewhere
+            .ask(&Later { bytes: 0 })
+            .deadline(Duration::from_millis(60));
+        assert!(matches!(last.await, Err(AskError::Deadline { .. })));
+        server.say("permit 1");
+        soon("the first answer", first).await.unwrap();
+        eventually("there is room", || bus.stats().unreleased == 1).await;
+        for ended in [one.as_mut().now_or_never(), two.as_mut().now_or_never()] {
+            assert!(matches!(ended, Some(Err(AskError::Deadline { .. }))), "{ended:?}");
+        }
+    });
+}

@@ -328,7 +328,7 @@ fn a_handler_asks_back_the_process_that_asks_it() {
 fn asks_whose_deadline_passed_while_they_waited_for_room_end_at_their_next_poll() {
     let place = Place::new();
     system(async {
-        let mut server = start(&place, &["server", "actor", "window=1"]).await;
+        let server = start(&place, &["server", "actor", "window=1"]).await;
         let _other = start(&place, &["other", "elsewhere"]).await;
         let bus = place.config("client").join().await.unwrap();
         let actor = bus.address::<(Later, Ping)>("actor").await.unwrap();

@@ -11,7 +11,8 @@ use nix::sys::signal::Signal;
 use shmbus::{faults::Point, prelude::*};
 
 use crate::{
-    party::{Question, ask, bind, settings, settled},
+    party::{Note, Question, ask, bind, settings, settled},
+    row::Load,
     support::{Child, PATIENCE, Place, eventually, soon},
 };
 
@@ -160,11 +161,15 @@ impl World {
         let bus = settings(place.config("survivor")).join().await.expect("join");
         let seen: Rc<RefCell<Vec<u64>>> = Rc::default();
         let noted = seen.clone();
-        bind(&bus, "sink", Rc::new(move |seq| noted.borrow_mut().push(seq))).await;
-        bind(&bus, "check", Rc::new(|_| ())).await;
+        let noted: Note = Rc::new(move |seq| noted.borrow_mut().push(seq));
+        bind(&bus, "sink", Load::Usual.window(), noted.clone()).await;
+        bind(&bus, "many", Load::Batch.window(), noted).await;
+        bind(&bus, "check", Load::Usual.window(), Rc::new(|_| ())).await;
         let mut bystander = Party::start(&place, "bystander").await;
         bystander.order("join", "joined").await;
-        bystander.order("bind aside quiet", "bound").await;
+        bystander
+            .order(&format!("bind aside {} quiet", Load::Usual.window()), "bound")
+            .await;
         let mut world = Self {
             place,
             bus,
@@ -192,7 +197,7 @@ impl World {
             self.aside = Some(aside.expect("lookup"));
         }
         let aside = self.aside.as_ref().expect("opened");
-        let asked = soon("the bystander's answer", ask(aside, self.checks)).await;
+        let asked = soon("the bystander's answer", ask(aside, Load::Usual, self.checks)).await;
         asked.expect("an answer");
     }
 

@@ -294,6 +294,10 @@ pub fn party(mut stage: Stage) {
                     }
                     "done".to_owned()
                 }
+                "unpublish" => {
+                    publisher = None;
+                    "unpublished".to_owned()
+                }
                 // Group or `-`, and whether it is idle.
                 "subscribe" => {
                     let speaker = speaker.clone();

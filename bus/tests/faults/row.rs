@@ -122,7 +122,7 @@ impl Load {
     /// Payloads of the messages, in bytes, in turn.
     pub fn sizes(self) -> &'static [usize] {
         match self {
-            Load::Usual => &[0, 3000, 200, 100_000, 8],
+            Load::Usual => &[0, 3000, 200, 100_000, 8, 10_000],
             // Above 4 MiB, the largest buffer.
             Load::Large => &[(4 << 20) + 4096, (4 << 20) + 100],
             Load::Batch => &[0, 200, 8, 700],

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use shmbus::{faults::Point, prelude::*};
 
 use crate::{
-    party::{Note, Question, ask, bind, settings, settled},
+    party::{Listener, Note, Question, ask, bind, item, settings, settled},
     row::Load,
     support::{Child, PATIENCE, Place, eventually, soon},
 };
@@ -179,11 +179,30 @@ impl World {
             resources: None,
             checks: 0,
         };
-        // All sizes, both ways: what comes later needs no more descriptors or mappings.
+        world.warm().await;
         for _ in 0..10 {
             world.check().await;
         }
         world
+    }
+
+    /// Buffers of all classes are held at the same time, both ways: what comes later needs no more segments of the pool,
+    /// whichever class a block of them is given to.
+    async fn warm(&mut self) {
+        let held = u64::from(Load::Usual.window());
+        self.bystander.order("subscribe - idle", "subscribed").await;
+        let feed = self.bus.publisher("feed").await.expect("publisher");
+        eventually("the bystander is subscribed", || feed.stats().subscribers == 1).await;
+        for seq in 0..held {
+            feed.publish_wait(&item(Load::Usual, seq)).await.expect("publish");
+        }
+        self.bystander.order("end", "ended").await;
+        let idle = Listener::new(&self.bus, "", true, |_, _| ()).await;
+        let publish = format!("publish {} {held} 0", Load::Usual.name());
+        self.bystander.order(&publish, "done").await;
+        idle.end().await;
+        self.bystander.order("unpublish", "unpublished").await;
+        self.bystander.acked.clear();
     }
 
     /// The survivor and the bystander can talk, both ways.

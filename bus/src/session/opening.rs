@@ -180,6 +180,7 @@ impl Session {
             Ok(offer) => offer,
             Err(error) => return self.refused(format_args!("link {link}"), &error),
         };
+        fault!(LinkHeard);
         if self.rights.as_ref().is_some_and(|rights| !rights.may_send()) {
             self.counters.denied.add(1);
             let reason = "its `Config::permit` lets this user neither call nor publish anything";
@@ -210,6 +211,7 @@ impl Session {
         self.join_halves(half, offer, &port, false);
         fault!(LinkAnswer);
         self.send(&frame, &[descriptors.0.fd(), descriptors.1.fd(), bell.as_fd()]);
+        fault!(LinkAnswered);
     }
 
     /// The link from `port` to a port of the peer; set up at the first call.
@@ -262,6 +264,7 @@ impl Session {
         };
         fault!(LinkOffer);
         self.send_half(&frame, &half, port, &bell);
+        fault!(LinkOffered);
         // Given up half-way, the peer's end is told that nobody uses it.
         let mut abandoned = Abandoned {
             session: self,
@@ -271,7 +274,12 @@ impl Session {
         let answer = answered.await;
         abandoned.done = true;
         match answer {
-            Ok(Ok(offer)) => Ok(self.join_halves(half, offer, port, true)),
+            Ok(Ok(offer)) => {
+                fault!(LinkJoining);
+                let link = self.join_halves(half, offer, port, true);
+                fault!(LinkJoined);
+                Ok(link)
+            }
             Ok(Err(reason)) => Err(OpenError::Refused(reason)),
             Err(_) => Err(OpenError::PeerLost),
         }

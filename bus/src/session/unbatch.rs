@@ -9,6 +9,7 @@ use crate::{
         Lease, batch,
         checked::Violation,
         descriptor::{Descriptor, Head},
+        faults::fault,
         inbound::Inbound,
         returns::Return,
     },
@@ -61,6 +62,7 @@ impl Unbatch {
         if self.left == 0 {
             return false;
         }
+        fault!(Unbatching);
         match batch::message(self.whole.bytes(), self.end) {
             Ok(message) => {
                 self.end = message.end;

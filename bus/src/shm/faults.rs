@@ -61,6 +61,8 @@ mod armed {
         Announced = "announced",
         /// A message's lease was made; its handler has not run.
         Delivered = "delivered",
+        /// Messages of a batch were handled, others not: it is the next one's turn.
+        Unbatching = "unbatching",
         /// A message was released; its return entry was not written.
         Returning = "returning",
         /// A return entry was written; senders that wait were not told.
@@ -83,8 +85,18 @@ mod armed {
         AcceptEnd = "accept: end",
         /// A link's half was made and not offered.
         LinkOffer = "link: offer",
+        /// A link was offered; the answer was not heard.
+        LinkOffered = "link: offered",
+        /// A link's other half was heard of and mapped; there is no half of ours yet.
+        LinkHeard = "link: heard",
         /// A link was offered and joined; the offerer was not told.
         LinkAnswer = "link: answer",
+        /// The offerer was told of the other half; nothing came by the link.
+        LinkAnswered = "link: answered",
+        /// The answer to an offer was heard; the halves are not joined.
+        LinkJoining = "link: joining",
+        /// The offerer has joined both halves; nothing was sent by the link.
+        LinkJoined = "link: joined",
         /// A publisher sends one of the messages that waited for a subscription, its history among them.
         History = "history",
         /// A publisher took back what members of a group had, and did not give it to others.

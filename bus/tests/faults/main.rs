@@ -21,7 +21,10 @@
 mod support;
 
 mod cell;
+mod outcome;
 mod party;
+mod row;
+mod traffic;
 mod world;
 
 use std::{
@@ -30,8 +33,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cell::{Cell, REASONS, Role, Strike, not_applicable, play};
-use shmbus::faults::Point;
+use cell::{Cell, play};
+use row::{REASONS, Role, Row, Strike, not_applicable};
 use world::World;
 
 roles![party::party];
@@ -68,18 +71,18 @@ fn is_wanted(cell: &Cell) -> bool {
 }
 
 fn name(cell: &Cell) -> String {
-    let Cell { point, strike, role } = cell;
-    format!("{} | {} | {}", point.name(), strike.name(), role.name())
+    let Cell { row, strike, role } = cell;
+    format!("{} | {} | {}", row.name(), strike.name(), role.name())
 }
 
 /// All cells of one role, with one survivor and one bystander as long as none fails.
 async fn column(role: Role) -> Vec<(Cell, Outcome)> {
     let mut outcomes = Vec::new();
     let mut world = None;
-    for &point in Point::ALL {
+    for row in Row::all() {
         for strike in Strike::ALL {
-            let cell = Cell { point, strike, role };
-            let outcome = if let Some(reason) = not_applicable(point, role) {
+            let cell = Cell { row, strike, role };
+            let outcome = if let Some(reason) = not_applicable(row, role) {
                 Outcome::NotApplicable(reason)
             } else if !is_wanted(&cell) {
                 Outcome::NotTried
@@ -153,21 +156,24 @@ fn matrix() {
         count(|outcome| matches!(outcome, Outcome::NotTried)),
         began.elapsed().as_secs_f64()
     );
-    assert_eq!(all.len(), Point::ALL.len() * Strike::ALL.len() * Role::ALL.len());
+    assert_eq!(
+        all.len(),
+        Row::all().count() * Strike::ALL.len() * Role::ALL.len()
+    );
     assert!(passed > 0 && failed.is_empty(), "{}", failed.join("\n"));
 }
 
 fn print(all: &[(Cell, Outcome)]) {
-    print!("\n{:<16}{:<12}", "point", "signal");
+    print!("\n{:<18}{:<12}", "point", "signal");
     for role in Role::ALL {
         print!("{:<12}", role.name());
     }
     println!();
-    for &point in Point::ALL {
+    for row in Row::all() {
         for strike in Strike::ALL {
-            print!("{:<16}{:<12}", point.name(), strike.name());
+            print!("{:<18}{:<12}", row.name(), strike.name());
             for role in Role::ALL {
-                let cell = Cell { point, strike, role };
+                let cell = Cell { row, strike, role };
                 let (_, outcome) = all
                     .iter()
                     .find(|(known, _)| *known == cell)

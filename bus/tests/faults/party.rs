@@ -8,24 +8,23 @@ use std::{
 use actix::prelude::*;
 use futures_util::StreamExt;
 use shmbus::{
+    error::SendError,
     faults::{Action, Point, arm},
     prelude::*,
 };
 
-use crate::support::{Stage, eventually, system};
+use crate::{
+    row::Load,
+    support::{Stage, eventually, system},
+};
 
-/// How many messages a cell sends.
-pub const MESSAGES: u64 = 40;
-/// Unreleased messages that a receiver allows: senders wait for room.
-pub const WINDOW: u32 = 8;
 /// Asks under way at once: more than the window, so that some wait for room too.
 pub const ASKS: usize = 12;
 
-/// In its slot, in buffers of several classes.
-const SIZES: [usize; 5] = [0, 3000, 200, 100_000, 8];
-
 #[derive(ShmMessage, Debug)]
 pub struct Item {
+    /// Place in [`Load::ALL`].
+    pub load: u8,
     pub seq: u64,
     pub data: Vec<u8>,
 }
@@ -34,21 +33,36 @@ pub struct Item {
 #[derive(ShmMessage, Debug)]
 #[shm(reply = Item)]
 pub struct Question {
+    /// As of [`Item`].
+    pub load: u8,
     pub seq: u64,
     pub data: Vec<u8>,
 }
 
-pub fn data(seq: u64) -> Vec<u8> {
-    let len = SIZES[(seq % SIZES.len() as u64) as usize];
+pub fn data(load: Load, seq: u64) -> Vec<u8> {
+    let sizes = load.sizes();
+    let len = sizes[(seq % sizes.len() as u64) as usize];
     (0..len).map(|at| (at as u64 * 29 ^ seq) as u8).collect()
 }
 
-pub fn item(seq: u64) -> Item {
-    Item { seq, data: data(seq) }
+pub fn item(load: Load, seq: u64) -> Item {
+    let data = data(load, seq);
+    let load = load as u8;
+    Item { load, seq, data }
 }
 
-pub fn question(seq: u64) -> Question {
-    Question { seq, data: data(seq) }
+pub fn question(load: Load, seq: u64) -> Question {
+    let Item { load, seq, data } = item(load, seq);
+    Question { load, seq, data }
+}
+
+/// The load of a message, whose bytes must be those that were sent.
+#[track_caller]
+fn checked(load: u8, seq: u64, bytes: &[u8]) -> Load {
+    let load = Load::ALL[usize::from(load)];
+    // Not by `assert_eq`: its report would be megabytes.
+    assert!(bytes == data(load, seq), "the bytes of {seq}");
+    load
 }
 
 /// Told of each message before its handler ends.
@@ -65,7 +79,7 @@ impl Handler<Received<Item>> for Sink {
     type Result = ();
     fn handle(&mut self, item: Received<Item>, _: &mut Context<Self>) {
         let seq = item.seq.to_native();
-        assert_eq!(*item.data, *data(seq), "the bytes of {seq}");
+        checked(item.load, seq, &item.data);
         (self.0)(seq);
     }
 }
@@ -74,28 +88,41 @@ impl Handler<Received<Question>> for Sink {
     type Result = MessageResult<Received<Question>>;
     fn handle(&mut self, question: Received<Question>, _: &mut Context<Self>) -> Self::Result {
         let seq = question.seq.to_native();
-        assert_eq!(*question.data, *data(seq), "the bytes of {seq}");
+        let load = checked(question.load, seq, &question.data);
         (self.0)(seq);
-        MessageResult(item(seq))
+        MessageResult(item(load, seq))
     }
 }
 
 /// Binds a [`Sink`].
-pub async fn bind(bus: &Bus, name: &str, note: Note) {
-    let bound = bus.bind(name, Sink(note)).handles::<Item>().handles::<Question>();
+pub async fn bind(bus: &Bus, name: &str, window: u32, note: Note) {
+    let bound = bus
+        .bind(name, Sink(note))
+        .window(window)
+        .handles::<Item>()
+        .handles::<Question>();
     // It stays bound as long as its bus.
     std::mem::forget(bound.start().await.expect("bind"));
 }
 
 /// Asks once and looks at the answer.
-pub async fn ask(address: &Address<Question>, seq: u64) -> Result<(), shmbus::error::AskError> {
-    let reply = address.ask(&question(seq)).await?;
-    assert_eq!(
-        (reply.seq.to_native(), &*reply.data),
-        (seq, &*data(seq)),
-        "the reply"
-    );
+pub async fn ask(address: &Address<Question>, load: Load, seq: u64) -> Result<(), shmbus::error::AskError> {
+    let reply = address.ask(&question(load, seq)).await?;
+    assert_eq!(reply.seq.to_native(), seq, "the reply");
+    assert_eq!(checked(reply.load, seq, &reply.data), load, "the reply");
     Ok(())
+}
+
+/// Tells from message `from` on, as many as go by one call. Returns how many were sent, also with an error.
+pub async fn tell_run(address: &Address<Item>, load: Load, from: u64) -> Result<u64, (u64, SendError)> {
+    if load != Load::Batch {
+        let told = address.tell(&item(load, from)).await;
+        return told.map(|()| 1).map_err(|error| (0, error));
+    }
+    let items: Vec<Item> = (from..from + load.run()).map(|seq| item(load, seq)).collect();
+    let told = address.tell_all(&items).await;
+    told.map(|()| load.run())
+        .map_err(|failed| (failed.sent as u64, failed.error))
 }
 
 /// Sequence number and whether it was given to another before.
@@ -120,7 +147,7 @@ impl Listener {
         let mut open = bus
             .subscriber::<Item>("feed")
             .when_full(WhenFull::Wait)
-            .depth(WINDOW);
+            .depth(Load::Usual.window());
         if !group.is_empty() {
             open = open.group(group);
         }
@@ -136,7 +163,7 @@ impl Listener {
                     item.seq.to_native(),
                     item.origin().is_some_and(|o| o.is_redelivered()),
                 );
-                assert_eq!(*item.data, *data(seq), "the bytes of {seq}");
+                checked(item.load, seq, &item.data);
                 seen.lock().unwrap().push((seq, again));
                 *count.lock().unwrap() = subscriber.lost();
                 note(seq, again);
@@ -165,8 +192,8 @@ pub fn settings(config: Config) -> Config {
     config
         .spin(Spin::Never)
         .segment_bytes(4 << 20)
-        .pool_bytes(64 << 20)
-        .window(WINDOW)
+        .pool_bytes(128 << 20)
+        .window(Load::Usual.window())
 }
 
 /// Waits until nothing of this node is under way.
@@ -217,28 +244,35 @@ pub fn party(mut stage: Stage) {
                 }
                 "bind" => {
                     let speaker = speaker.clone();
-                    let quiet = words.get(2) == Some(&"quiet");
+                    let quiet = words.get(3) == Some(&"quiet");
                     let note = move |seq| {
                         if !quiet {
                             speaker(&format!("got {seq} false"));
                         }
                     };
-                    bind(&joined(), words[1], Rc::new(note)).await;
+                    bind(&joined(), words[1], number(2) as u32, Rc::new(note)).await;
                     "bound".to_owned()
                 }
                 "tell" => {
-                    let address = joined().address::<Item>("sink").await.expect("lookup");
-                    for seq in 0..number(1) {
-                        address.tell(&item(seq)).await.expect("tell");
-                        stage.say(format!("ok {seq}"));
+                    let load = Load::named(words[1]);
+                    let name = if load == Load::Batch { "many" } else { "sink" };
+                    let address = joined().address::<Item>(name).await.expect("lookup");
+                    let mut done = 0;
+                    while done < number(2) {
+                        let from = done;
+                        done += tell_run(&address, load, from).await.expect("tell");
+                        for seq in from..done {
+                            stage.say(format!("ok {seq}"));
+                        }
                     }
                     "done".to_owned()
                 }
                 "ask" => {
                     let address = joined().address::<Question>("sink").await.expect("lookup");
-                    let asks = (0..number(1)).map(|seq| {
+                    let load = Load::named(words[1]);
+                    let asks = (0..number(2)).map(|seq| {
                         let address = address.clone();
-                        async move { ask(&address, seq).await.map(|()| seq) }
+                        async move { ask(&address, load, seq).await.map(|()| seq) }
                     });
                     let mut asks = futures_util::stream::iter(asks).buffer_unordered(ASKS);
                     while let Some(answer) = asks.next().await {
@@ -247,17 +281,22 @@ pub fn party(mut stage: Stage) {
                     "done".to_owned()
                 }
                 "publish" => {
+                    let load = Load::named(words[1]);
                     if publisher.is_none() {
-                        let open = joined().publisher("feed").history(number(2) as usize);
+                        let open = joined().publisher("feed").history(number(3) as usize);
                         publisher = Some(open.await.expect("publisher"));
                     }
                     let publisher = publisher.as_ref().expect("opened");
-                    for _ in 0..number(1) {
+                    for _ in 0..number(2) {
                         let seq = publisher.next_sequence();
-                        publisher.publish_wait(&item(seq)).await.expect("publish");
+                        publisher.publish_wait(&item(load, seq)).await.expect("publish");
                         stage.say(format!("ok {seq}"));
                     }
                     "done".to_owned()
+                }
+                "unpublish" => {
+                    publisher = None;
+                    "unpublished".to_owned()
                 }
                 // Group or `-`, and whether it is idle.
                 "subscribe" => {
@@ -279,7 +318,7 @@ pub fn party(mut stage: Stage) {
                     if sink.is_none() {
                         sink = Some(joined().address("check").await.expect("lookup"));
                     }
-                    let answer = ask(sink.as_ref().expect("opened"), number(1)).await;
+                    let answer = ask(sink.as_ref().expect("opened"), Load::Usual, number(1)).await;
                     answer.map_or_else(|error| error.to_string(), |()| "checked".to_owned())
                 }
                 "settle" => {

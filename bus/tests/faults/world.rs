@@ -11,7 +11,8 @@ use nix::sys::signal::Signal;
 use shmbus::{faults::Point, prelude::*};
 
 use crate::{
-    party::{Question, ask, bind, settings, settled},
+    party::{Listener, Note, Question, ask, bind, item, settings, settled},
+    row::Load,
     support::{Child, PATIENCE, Place, eventually, soon},
 };
 
@@ -160,11 +161,15 @@ impl World {
         let bus = settings(place.config("survivor")).join().await.expect("join");
         let seen: Rc<RefCell<Vec<u64>>> = Rc::default();
         let noted = seen.clone();
-        bind(&bus, "sink", Rc::new(move |seq| noted.borrow_mut().push(seq))).await;
-        bind(&bus, "check", Rc::new(|_| ())).await;
+        let noted: Note = Rc::new(move |seq| noted.borrow_mut().push(seq));
+        bind(&bus, "sink", Load::Usual.window(), noted.clone()).await;
+        bind(&bus, "many", Load::Batch.window(), noted).await;
+        bind(&bus, "check", Load::Usual.window(), Rc::new(|_| ())).await;
         let mut bystander = Party::start(&place, "bystander").await;
         bystander.order("join", "joined").await;
-        bystander.order("bind aside quiet", "bound").await;
+        bystander
+            .order(&format!("bind aside {} quiet", Load::Usual.window()), "bound")
+            .await;
         let mut world = Self {
             place,
             bus,
@@ -174,11 +179,30 @@ impl World {
             resources: None,
             checks: 0,
         };
-        // All sizes, both ways: what comes later needs no more descriptors or mappings.
+        world.warm().await;
         for _ in 0..10 {
             world.check().await;
         }
         world
+    }
+
+    /// Buffers of all classes are held at the same time, both ways: what comes later needs no more segments of the pool,
+    /// whichever class a block of them is given to.
+    async fn warm(&mut self) {
+        let held = u64::from(Load::Usual.window());
+        self.bystander.order("subscribe - idle", "subscribed").await;
+        let feed = self.bus.publisher("feed").await.expect("publisher");
+        eventually("the bystander is subscribed", || feed.stats().subscribers == 1).await;
+        for seq in 0..held {
+            feed.publish_wait(&item(Load::Usual, seq)).await.expect("publish");
+        }
+        self.bystander.order("end", "ended").await;
+        let idle = Listener::new(&self.bus, "", true, |_, _| ()).await;
+        let publish = format!("publish {} {held} 0", Load::Usual.name());
+        self.bystander.order(&publish, "done").await;
+        idle.end().await;
+        self.bystander.order("unpublish", "unpublished").await;
+        self.bystander.acked.clear();
     }
 
     /// The survivor and the bystander can talk, both ways.
@@ -192,7 +216,7 @@ impl World {
             self.aside = Some(aside.expect("lookup"));
         }
         let aside = self.aside.as_ref().expect("opened");
-        let asked = soon("the bystander's answer", ask(aside, self.checks)).await;
+        let asked = soon("the bystander's answer", ask(aside, Load::Usual, self.checks)).await;
         asked.expect("an answer");
     }
 

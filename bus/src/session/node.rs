@@ -103,6 +103,23 @@ pub(crate) struct Node {
     socket: PathBuf,
 }
 
+/// Runs what blocks in a thread of its own. Not by `spawn_blocking`: that panics where the kernel gives no thread.
+async fn in_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    let (done, result) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name("shmbus-join".to_owned())
+        // Who has stopped waiting gets nothing: the result is dropped here.
+        .spawn(move || drop(done.send(work())))
+        .map_err(|source| ResourceError {
+            action: "start the thread that takes the node's name".to_owned(),
+            limit: "RLIMIT_NPROC (`ulimit -u`), the pids cgroup or RLIMIT_AS",
+            source,
+        })?;
+    result
+        .await
+        .map_err(|_| JoinError::Runtime("the thread that takes the node's name panicked".to_owned()))
+}
+
 impl Node {
     /// Joins: takes the name, listens, and meets every node that is there.
     pub(crate) async fn join(config: Config) -> Result<Arc<Self>, JoinError> {
@@ -123,10 +140,8 @@ impl Node {
         });
         let shared_with = users.clone();
         // Looking at the directory, its lock and its dead sockets blocks.
-        let claim = runtime
-            .spawn_blocking(move || Claim::take(dir.as_deref(), &bus, &node, within, &shared_with))
-            .await
-            .map_err(|error| JoinError::Runtime(error.to_string()))??;
+        let claim =
+            in_thread(move || Claim::take(dir.as_deref(), &bus, &node, within, &shared_with)).await??;
         let socket = claim.path().to_owned();
         let action = || format!("listen at {}", socket.display());
         let failed = |source| ResourceError {

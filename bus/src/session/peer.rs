@@ -527,8 +527,13 @@ impl Session {
                 bytes,
             } => {
                 let offer = LinkOffer::import(link, ring_slots, returns, bytes, fds, self.is_foreign());
-                if let Err(error) = &offer {
-                    self.refused(format_args!("link {link}"), error);
+                match &offer {
+                    // A limit of this process: the peer's half goes, the session and its other links live on.
+                    Err(error) if error.kind() != std::io::ErrorKind::InvalidData => {
+                        self.send(&Frame::Unlink { link: peer_link }, &[]);
+                    }
+                    Err(error) => self.refused(format_args!("link {link}"), error),
+                    Ok(_) => {}
                 }
                 if let Some(opener) = lock(&self.links).offers.remove(&peer_link) {
                     let _ = opener.send(offer.map_err(|error| error.to_string()));

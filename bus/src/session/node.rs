@@ -103,6 +103,9 @@ pub(crate) struct Node {
     socket: PathBuf,
 }
 
+/// How long to wait before a peer is dialled again, at first.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// Runs what blocks in a thread of its own. Not by `spawn_blocking`: that panics where the kernel gives no thread.
 async fn in_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
     let (done, result) = tokio::sync::oneshot::channel();
@@ -400,7 +403,7 @@ impl Node {
     }
 
     /// A session has ended.
-    pub(crate) fn ended(&self, session: &Arc<Session>) {
+    pub(crate) fn ended(self: &Arc<Self>, session: &Arc<Session>) {
         if session.is_self {
             return;
         }
@@ -408,7 +411,34 @@ impl Node {
         self.sessions
             .remove_if(&session.peer.id, |_, current| Arc::ptr_eq(current, session));
         tracing::debug!(peer = %session.peer.name, reason = session.reason(), "session ended");
+        if session.ended_short() && !self.is_closed() {
+            self.meet_again(&session.peer.name);
+        }
         self.touch();
+    }
+
+    /// Dials a live peer whose session has ended at a limit of this process: nobody else would, until one of them joins
+    /// again. After a pause, since the limit may still be there when its next message comes.
+    fn meet_again(self: &Arc<Self>, peer: &str) {
+        // Of another user, it is known here as `name@uid`.
+        let name = peer.split_once('@').map_or(peer, |(name, _)| name).to_owned();
+        // Not looked up in the folder: that takes a descriptor, which may be what is lacking.
+        let path = self.socket.with_file_name(format!("{name}.sock"));
+        let (node, mut closing) = (Arc::downgrade(self), self.closing.subscribe());
+        self.spawn(async move {
+            tokio::select! {
+                _ = closing.wait_for(|closing| *closing) => return,
+                () = tokio::time::sleep(AGAIN) => {}
+            }
+            {
+                let Some(this) = node.upgrade() else { return };
+                if this.knows(&name, &path) {
+                    return;
+                }
+                lock(&this.dialling).insert(name.clone());
+            }
+            dial(node, name, path, closing, tokio::sync::oneshot::channel().0).await;
+        });
     }
 
     /// Whether somebody has the name now, and who.
@@ -846,7 +876,7 @@ async fn dial(
     done: tokio::sync::oneshot::Sender<()>,
 ) {
     let mut done = Some(done);
-    let mut pause = Duration::from_millis(500);
+    let mut pause = AGAIN;
     loop {
         let attempt = attempt(&node, &name, &path);
         let again = tokio::select! {

@@ -131,6 +131,8 @@ pub(crate) struct Session {
     /// One reference for each subscription of the peer that is being attached, and ours.
     attaching: Arc<()>,
     reason: OnceLock<String>,
+    /// It ended at a limit of this process: the peer is to be met again.
+    short: AtomicBool,
     closing: Notify,
     /// True once the peer has told all the names it had at the handshake.
     pub(crate) introduced: watch::Sender<bool>,
@@ -163,6 +165,7 @@ impl Session {
             unheard: Unheard::default(),
             attaching: Arc::default(),
             reason: OnceLock::new(),
+            short: AtomicBool::new(false),
             closing: Notify::new(),
             introduced: watch::Sender::new(false),
             peer,
@@ -198,13 +201,25 @@ impl Session {
 
     /// Something came that is not what it should be, or (by the error) that there is no room for here.
     pub(crate) fn refused(&self, what: impl Display, error: &std::io::Error) {
-        if error.kind() != std::io::ErrorKind::InvalidData {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionReset, InvalidData, NotConnected};
+        if error.kind() != InvalidData {
+            // What is not the peer's fault and not its end is a lack of ours.
+            let ends = matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected);
+            if !ends && self.reason.get().is_none() {
+                self.short.store(true, Ordering::Relaxed);
+                tracing::warn!(peer = %self.peer.name, %error, "session ends at a limit: {what}; dialling again");
+            }
             return self.close(format!("{what}: {error}"));
         }
         if self.reason.get().is_none() {
             self.counters.violations.add(1);
         }
         self.close(format!("protocol violation: {what}: {error}"));
+    }
+
+    /// Whether it ended at a limit of this process, and neither by the peer's fault nor by its end.
+    pub(crate) fn ended_short(&self) -> bool {
+        self.short.load(Ordering::Relaxed)
     }
 
     /// Sends a control frame, in order, now or as soon as the socket has room.

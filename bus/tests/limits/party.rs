@@ -174,7 +174,11 @@ pub fn party(mut stage: Stage) {
                     kept.borrow_mut().clear();
                     "ok".to_owned()
                 }
-                "peers" => on().peers().join(" "),
+                "peers" => {
+                    let mut peers = on().peers();
+                    peers.sort();
+                    peers.join(" ")
+                }
                 "violations" => on().stats().violations.to_string(),
                 other => panic!("unknown command {other}"),
             };

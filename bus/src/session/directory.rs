@@ -349,7 +349,13 @@ fn failed(dir: &Path, action: &'static str) -> impl FnOnce(io::Error) -> JoinErr
     move |source| JoinError::Dir {
         dir: dir.to_path_buf(),
         action,
-        source,
+        source: match source.kind() {
+            kind @ (ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                let what = format!("{source}; limit: space, inodes (`df -i`) or quota of its file system");
+                io::Error::new(kind, what)
+            }
+            _ => source,
+        },
     }
 }
 

@@ -103,6 +103,26 @@ pub(crate) struct Node {
     socket: PathBuf,
 }
 
+/// How long to wait before a peer is dialled again, at first.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Runs what blocks in a thread of its own. Not by `spawn_blocking`: that panics where the kernel gives no thread.
+async fn in_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    let (done, result) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name("shmbus-join".to_owned())
+        // Who has stopped waiting gets nothing: the result is dropped here.
+        .spawn(move || drop(done.send(work())))
+        .map_err(|source| ResourceError {
+            action: "start the thread that takes the node's name".to_owned(),
+            limit: "RLIMIT_NPROC (`ulimit -u`), the pids cgroup or RLIMIT_AS",
+            source,
+        })?;
+    result
+        .await
+        .map_err(|_| JoinError::Runtime("the thread that takes the node's name panicked".to_owned()))
+}
+
 impl Node {
     /// Joins: takes the name, listens, and meets every node that is there.
     pub(crate) async fn join(config: Config) -> Result<Arc<Self>, JoinError> {
@@ -123,10 +143,8 @@ impl Node {
         });
         let shared_with = users.clone();
         // Looking at the directory, its lock and its dead sockets blocks.
-        let claim = runtime
-            .spawn_blocking(move || Claim::take(dir.as_deref(), &bus, &node, within, &shared_with))
-            .await
-            .map_err(|error| JoinError::Runtime(error.to_string()))??;
+        let claim =
+            in_thread(move || Claim::take(dir.as_deref(), &bus, &node, within, &shared_with)).await??;
         let socket = claim.path().to_owned();
         let action = || format!("listen at {}", socket.display());
         let failed = |source| ResourceError {
@@ -385,7 +403,7 @@ impl Node {
     }
 
     /// A session has ended.
-    pub(crate) fn ended(&self, session: &Arc<Session>) {
+    pub(crate) fn ended(self: &Arc<Self>, session: &Arc<Session>) {
         if session.is_self {
             return;
         }
@@ -393,7 +411,34 @@ impl Node {
         self.sessions
             .remove_if(&session.peer.id, |_, current| Arc::ptr_eq(current, session));
         tracing::debug!(peer = %session.peer.name, reason = session.reason(), "session ended");
+        if session.ended_short() && !self.is_closed() {
+            self.meet_again(&session.peer.name);
+        }
         self.touch();
+    }
+
+    /// Dials a live peer whose session has ended at a limit of this process: nobody else would, until one of them joins
+    /// again. After a pause, since the limit may still be there when its next message comes.
+    fn meet_again(self: &Arc<Self>, peer: &str) {
+        // Of another user, it is known here as `name@uid`.
+        let name = peer.split_once('@').map_or(peer, |(name, _)| name).to_owned();
+        // Not looked up in the folder: that takes a descriptor, which may be what is lacking.
+        let path = self.socket.with_file_name(format!("{name}.sock"));
+        let (node, mut closing) = (Arc::downgrade(self), self.closing.subscribe());
+        self.spawn(async move {
+            tokio::select! {
+                _ = closing.wait_for(|closing| *closing) => return,
+                () = tokio::time::sleep(AGAIN) => {}
+            }
+            {
+                let Some(this) = node.upgrade() else { return };
+                if this.knows(&name, &path) {
+                    return;
+                }
+                lock(&this.dialling).insert(name.clone());
+            }
+            dial(node, name, path, closing, tokio::sync::oneshot::channel().0).await;
+        });
     }
 
     /// Whether somebody has the name now, and who.
@@ -840,7 +885,7 @@ async fn dial(
     done: tokio::sync::oneshot::Sender<()>,
 ) {
     let mut done = Some(done);
-    let mut pause = Duration::from_millis(500);
+    let mut pause = AGAIN;
     loop {
         let attempt = attempt(&node, &name, &path);
         let again = tokio::select! {

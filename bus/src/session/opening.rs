@@ -178,6 +178,10 @@ impl Session {
     ) {
         let offer = match offer {
             Ok(offer) => offer,
+            // A limit of this process: the peer is told which, and the session and its other links live on.
+            Err(error) if error.kind() != io::ErrorKind::InvalidData => {
+                return self.send(&Frame::link_refused(link, &error.to_string()), &[]);
+            }
             Err(error) => return self.refused(format_args!("link {link}"), &error),
         };
         fault!(LinkHeard);

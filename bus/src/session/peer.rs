@@ -133,6 +133,8 @@ pub(crate) struct Session {
     /// One reference for each subscription of the peer that is being attached, and ours.
     attaching: Arc<()>,
     reason: OnceLock<String>,
+    /// It ended at a limit of this process: the peer is to be met again.
+    short: AtomicBool,
     closing: Notify,
     /// True once the peer has told all the names it had at the handshake.
     pub(crate) introduced: watch::Sender<bool>,
@@ -166,6 +168,7 @@ impl Session {
             unheard: Unheard::default(),
             attaching: Arc::default(),
             reason: OnceLock::new(),
+            short: AtomicBool::new(false),
             closing: Notify::new(),
             introduced: watch::Sender::new(false),
             peer,
@@ -202,7 +205,14 @@ impl Session {
 
     /// Something came that is not what it should be, or (by the error) that there is no room for here.
     pub(crate) fn refused(&self, what: impl Display, error: &std::io::Error) {
-        if error.kind() != std::io::ErrorKind::InvalidData {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionReset, InvalidData, NotConnected};
+        if error.kind() != InvalidData {
+            // What is not the peer's fault and not its end is a lack of ours.
+            let ends = matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected);
+            if !ends && self.reason.get().is_none() {
+                self.short.store(true, Ordering::Relaxed);
+                tracing::warn!(peer = %self.peer.name, %error, "session ends at a limit: {what}; dialling again");
+            }
             return self.close(format!("{what}: {error}"));
         }
         if self.reason.get().is_none() {
@@ -210,6 +220,11 @@ impl Session {
             tracing::warn!(peer = %self.peer.name, %what, %error, "a peer broke the protocol");
         }
         self.close(format!("protocol violation: {what}: {error}"));
+    }
+
+    /// Whether it ended at a limit of this process, and neither by the peer's fault nor by its end.
+    pub(crate) fn ended_short(&self) -> bool {
+        self.short.load(Ordering::Relaxed)
     }
 
     /// Sends a control frame, in order, now or as soon as the socket has room.
@@ -532,8 +547,13 @@ impl Session {
                 bytes,
             } => {
                 let offer = LinkOffer::import(link, ring_slots, returns, bytes, fds, self.is_foreign());
-                if let Err(error) = &offer {
-                    self.refused(format_args!("link {link}"), error);
+                match &offer {
+                    // A limit of this process: the peer's half goes, the session and its other links live on.
+                    Err(error) if error.kind() != std::io::ErrorKind::InvalidData => {
+                        self.send(&Frame::Unlink { link: peer_link }, &[]);
+                    }
+                    Err(error) => self.refused(format_args!("link {link}"), error),
+                    Ok(_) => {}
                 }
                 if let Some(opener) = lock(&self.links).offers.remove(&peer_link) {
                     let _ = opener.send(offer.map_err(|error| error.to_string()));

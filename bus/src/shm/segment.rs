@@ -110,10 +110,16 @@ impl Mapping {
             return Err(refused("its size is not the announced one"));
         }
         let len = usize::try_from(bytes).map_err(|_| refused("its size"))?;
+        // Not the peer's fault: the kind of the error stays what the kernel said.
+        let lacks = |error: io::Error| {
+            let what = format!("cannot map {len} bytes of a peer's memory: {error}; limit: {LIMIT}");
+            io::Error::new(error.kind(), what)
+        };
+        let file = File::from(fd.try_clone().map_err(lacks)?);
         // SAFETY: the memory may change under us, so it is never exposed as `&[u8]` before a descriptor
         // has handed a part of it over (see `MappedBytes`), and otherwise only as atomics (`Cells`). The
         // seals keep it from shrinking.
-        let map = unsafe { MmapOptions::new().len(len).map(&File::from(fd.try_clone()?)) }?;
+        let map = unsafe { MmapOptions::new().len(len).map(&file) }.map_err(lacks)?;
         Ok(Self { map, _share: share })
     }
 

@@ -13,6 +13,10 @@
 //! - survivor and bystander talk as before, also while the victim stands still,
 //! - all memory is back: buffers, asks, unreleased messages, and the bystander's descriptors and mappings.
 //!
+//! Rows that begin with `large` or `batch` strike among messages that have a segment each, and among those of
+//! `tell_all`; `unbatching` is between two messages of a batch. There, a call that had not returned may have sent any
+//! number of its messages.
+//!
 //! `FAULTS=claimed` or `FAULTS='claimed KILL sender'` tries only cells that have all these words.
 #![cfg(shmbus_faults)]
 #![forbid(unsafe_code)]

@@ -42,7 +42,7 @@ pub struct Question {
 pub fn data(load: Load, seq: u64) -> Vec<u8> {
     let sizes = load.sizes();
     let len = sizes[(seq % sizes.len() as u64) as usize];
-    (0..len).map(|at| (at as u64 * 29 ^ seq) as u8).collect()
+    (0..len).map(|at| ((at as u64 * 29) ^ seq) as u8).collect()
 }
 
 pub fn item(load: Load, seq: u64) -> Item {

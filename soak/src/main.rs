@@ -19,10 +19,13 @@ mod supervisor;
 
 use std::process::ExitCode;
 
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
 fn main() -> ExitCode {
-    // What the bus says of its sessions, if asked for by RUST_LOG.
+    // What the bus says of its sessions, if asked for by RUST_LOG; the panics among it are wanted.
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::OFF.into());
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_env_filter(filter.from_env_lossy())
         .with_writer(std::io::stderr)
         .init();
     match member::Place::from_environment() {

@@ -56,12 +56,7 @@ impl<T: ShmRoot> Received<T> {
     /// The message in these bytes, if they are one. Length and alignment are checked always, the rest
     /// unless it is trusted.
     pub(crate) fn new(mut lease: Lease, trust: Trust) -> Result<Received<T>, Box<(Lease, CheckError)>> {
-        let trust = if lease.make_private() {
-            Trust::Checked
-        } else {
-            trust
-        };
-        match Self::check(lease.bytes(), trust) {
+        match Self::check_lease(&mut lease, trust) {
             Ok(()) => Ok(Self::checked(lease)),
             Err(error) => Err(Box::new((lease, error))),
         }
@@ -90,12 +85,7 @@ impl<T: ShmRoot> Received<T> {
         let mut lease = inbound
             .lease(descriptor, false)
             .map_err(|(inbound, violation)| Refused::Violation(inbound, violation))?;
-        let trust = if lease.make_private() {
-            Trust::Checked
-        } else {
-            trust
-        };
-        match Self::check(lease.bytes(), trust) {
+        match Self::check_lease(&mut lease, trust) {
             Ok(()) => Ok(f(Self::checked(lease))),
             Err(error) => Err(refused(lease, error)),
         }
@@ -122,6 +112,17 @@ impl<T: ShmRoot> Received<T> {
             return Ok(f(Self::checked(Lease::copy(from_here, len, route, inbound))));
         }
         Ok(f(Self::checked(Lease::part(whole.clone(), at, inbound, route))))
+    }
+
+    /// Checks what is in the memory of its sender, or in a copy of it where that is of another user.
+    #[inline(always)]
+    fn check_lease(lease: &mut Lease, trust: Trust) -> Result<(), CheckError> {
+        let trust = if lease.make_private() {
+            Trust::Checked
+        } else {
+            trust
+        };
+        Self::check(lease.bytes(), trust)
     }
 
     #[inline]

@@ -81,10 +81,11 @@ impl Delivery {
 
     /// How many messages this is: a batch that nobody has opened is all of its.
     pub(crate) fn messages(&self) -> u64 {
-        match batch::count(self.descriptor.correlation()) {
-            Ok(count) if self.descriptor.is_batch() => count.into(),
-            _ => 1,
+        if !self.descriptor.is_batch() {
+            return 1;
         }
+        // Counted when it was delivered.
+        batch::count(self.descriptor.correlation()).map_or(1, u64::from)
     }
 
     /// Sequence number, time in ns since 1970, and whether a topic's message is redelivered.

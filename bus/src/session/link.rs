@@ -73,6 +73,28 @@ pub(crate) struct Request {
     pub(crate) messages: u32,
 }
 
+/// What a request takes of a link.
+#[derive(Debug, Clone, Copy)]
+struct Need {
+    /// Of the IO queue.
+    slots: u64,
+    /// Of the window.
+    messages: u32,
+    /// Entries of the peer's return ring.
+    returns: u32,
+}
+
+impl Need {
+    /// For one message.
+    fn message(slots: u64) -> Self {
+        Self {
+            slots,
+            messages: 1,
+            returns: 1,
+        }
+    }
+}
+
 /// Puts a small payload where it travels. Again and again, if the message is refused for want of room.
 fn put_inline(descriptor: &mut Descriptor, parcel: &Option<Parcel>) {
     if let Some(Parcel::Inline(inline)) = parcel {
@@ -404,7 +426,7 @@ impl Link {
         // Lost and stopped routes refuse nothing: they are found out when something is sent.
         sending.lost
             || !matches!(
-                self.check_room(&mut sending, route, 1, 1),
+                self.check_room(&mut sending, route, Need::message(1)),
                 Err(Refusal::No(NoSend::Full(_)))
             )
     }
@@ -420,7 +442,7 @@ impl Link {
         let mut sending = lock(&self.sending);
         let outcome = (|| {
             self.begin(&mut sending)?;
-            self.check_room(&mut sending, route, descriptor.slots(), 1)?;
+            self.check_room(&mut sending, route, Need::message(descriptor.slots()))?;
             if let Some(buffer) = buffer {
                 self.afford(&mut sending, buffer.len, buffer.segment)?;
                 let token = self.issue(&mut sending, buffer.held, route, buffer.len);
@@ -525,7 +547,7 @@ impl Link {
     ) -> Result<(), Refusal> {
         self.begin(sending)?;
         let route = descriptor.route();
-        self.check_room(sending, route, descriptor.slots(), 1)?;
+        self.check_room(sending, route, Need::message(descriptor.slots()))?;
         let buffered = self.push(sending, descriptor, parcel, route)?;
         sending.count(route, !buffered, 1);
         Ok(())
@@ -541,14 +563,13 @@ impl Link {
     ) -> Result<(), Refusal> {
         self.begin(sending)?;
         let route = descriptor.route();
-        // The batch as such is given back too.
-        if sending.unreturned + messages >= sending.returns_limit {
-            self.take_returns(sending)?;
-            if sending.unreturned + messages >= sending.returns_limit {
-                return Err(Refusal::No(NoSend::Full(Bound::Returns)));
-            }
-        }
-        self.check_room(sending, route, 1, messages)?;
+        let need = Need {
+            slots: 1,
+            messages,
+            // The batch as such is given back too.
+            returns: messages + 1,
+        };
+        self.check_room(sending, route, need)?;
         self.push(sending, descriptor, parcel, BATCH_ROUTE)?;
         sending.count(route, true, messages);
         sending.unreturned += 1;
@@ -564,25 +585,19 @@ impl Link {
         window.map_or(0, |window| (window.limit / 4).min(most))
     }
 
-    /// Whether the window, the return ring and the IO queue have room for so many slots and messages more.
-    fn check_room(
-        &self,
-        sending: &mut Sending,
-        route: u16,
-        slots: u64,
-        messages: u32,
-    ) -> Result<(), Refusal> {
+    /// Whether the window, the return ring and the IO queue have room.
+    fn check_room(&self, sending: &mut Sending, route: u16, need: Need) -> Result<(), Refusal> {
         // A second look at each bound comes after the returns were taken.
         for again in [false, true] {
             let window = &sending.windows[usize::from(route)];
             if window.stopped {
                 return Err(Refusal::No(NoSend::Stopped));
             }
-            let bound = if window.held + messages > window.limit {
+            let bound = if window.held + need.messages > window.limit {
                 Bound::Window
-            } else if sending.unreturned + messages > sending.returns_limit {
+            } else if sending.unreturned + need.returns > sending.returns_limit {
                 Bound::Returns
-            } else if !sending.producer.has_room(slots)? {
+            } else if !sending.producer.has_room(need.slots)? {
                 Bound::Ring
             } else {
                 break;

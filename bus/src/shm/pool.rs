@@ -463,4 +463,19 @@ mod tests {
         pool.release([held]);
         assert_eq!(pool.usage().0, 0);
     }
+
+    #[test]
+    fn a_retired_pool_gives_no_buffer_out_again() {
+        let pool = Pool::new(8 << 20, 32 << 20);
+        for bytes in [100, 5 << 20] {
+            let before = pool.take(bytes).unwrap();
+            // Mapped on, so that no other segment comes to lie there.
+            let _segment = pool.segment(before.segment());
+            let place = before.first;
+            let held = before.into_held();
+            pool.retire();
+            pool.release([held]);
+            assert_ne!(pool.take(bytes).unwrap().first, place);
+        }
+    }
 }

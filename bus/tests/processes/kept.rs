@@ -67,16 +67,18 @@ fn what_is_kept_of_a_process_that_has_left_is_not_given_out_again() {
     threads(async {
         let bus = place.config("client").join().await.unwrap();
         let (mut server, actor) = keeper(&place, &bus).await;
+        let publisher = bus.publisher::<Keep>("kept").await.unwrap();
         bus.clone().leave().await;
         server.until("peers", "0").await;
-        let mut loans = Vec::new();
-        for _ in 0..4 * KEPT {
-            if let Ok(mut loan) = actor.try_loan::<Keep>(LEN) {
+        assert!(actor.try_tell(&keep(7, 0xa5)).is_err());
+        let loans: Vec<_> = (0..4 * KEPT)
+            .map(|_| {
+                let mut loan = publisher.try_loan(LEN).unwrap();
                 loan.fill(0xa5);
-                loans.push(loan);
-            }
-            let _ = actor.try_tell(&keep(7, 0xa5));
-        }
+                loan
+            })
+            .collect();
         reads_all(&mut server).await;
+        drop(loans);
     });
 }

@@ -29,7 +29,7 @@ use crate::{
         doorbell::{Parker, Ringer},
         faults::fault,
         inbound::Inbound,
-        layout::LOSSES,
+        layout::{LOSSES, MOST_SLOTS},
         pool::{Buffer, Held, Pool},
         returns::{Return, ReturnReader},
         ring::Producer,
@@ -420,13 +420,13 @@ impl Link {
         !lock(&self.groups).is_empty()
     }
 
-    /// Whether a message of this route would find room now.
+    /// Whether a message of this route would find room now, whatever its length.
     pub(crate) fn has_room(&self, route: u16) -> bool {
         let mut sending = lock(&self.sending);
         // Lost and stopped routes refuse nothing: they are found out when something is sent.
         sending.lost
             || !matches!(
-                self.check_room(&mut sending, route, Need::message(1)),
+                self.check_room(&mut sending, route, Need::message(MOST_SLOTS)),
                 Err(Refusal::No(NoSend::Full(_)))
             )
     }
@@ -732,6 +732,7 @@ impl Link {
     fn take_returns(&self, sending: &mut Sending) -> Result<u32, Violation> {
         sending.since_collect = 0;
         let mut count = 0;
+        let unhandled = sending.unhandled.len();
         let outcome = loop {
             match sending.returns.pop() {
                 Ok(None) => break Ok(()),
@@ -746,7 +747,8 @@ impl Link {
         if !sending.redeemed.is_empty() {
             self.pool.release(sending.redeemed.drain(..));
         }
-        if !sending.unhandled.is_empty() {
+        // Those of before have been told; told again and again, the first one's task would let no other run.
+        if sending.unhandled.len() > unhandled {
             self.wake_groups();
         }
         outcome.map(|()| count)

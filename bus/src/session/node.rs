@@ -402,12 +402,19 @@ impl Node {
         self.touch();
     }
 
-    /// A session has ended.
+    /// A session has ended: nobody finds the peer's names any more.
+    pub(crate) fn names_lost(&self, session: &Session) {
+        if !session.is_self {
+            lock(&self.registry).remove_all(session.peer.id);
+            self.touch();
+        }
+    }
+
+    /// A session has ended, and nothing of it is left here: now the peer may begin another.
     pub(crate) fn ended(self: &Arc<Self>, session: &Arc<Session>) {
         if session.is_self {
             return;
         }
-        lock(&self.registry).remove_all(session.peer.id);
         self.sessions
             .remove_if(&session.peer.id, |_, current| Arc::ptr_eq(current, session));
         tracing::debug!(peer = %session.peer.name, reason = session.reason(), "session ended");

@@ -662,7 +662,7 @@ impl Session {
         };
         // The names go first, so that who is told of the loss does not find the dead peer again.
         if let Some(node) = self.node.upgrade() {
-            node.ended(self);
+            node.names_lost(self);
         }
         for (link, port, _) in gone {
             self.lose(&link, &port);
@@ -670,6 +670,7 @@ impl Session {
         if let Some(node) = self.node.upgrade() {
             // Now that what its members held is back, groups can give it to others.
             node.topics_lost(self);
+            node.ended(self);
         }
         self.introduced.send_replace(true);
         self.over.send_replace(true);

@@ -30,6 +30,8 @@ pub(crate) const SLOT_BYTES: usize = 40;
 pub(crate) const SECOND_BYTES: usize = 56;
 /// Bytes of payload that travel in the IO queue itself, in one slot or two.
 pub(crate) const INLINE_BYTES: usize = SLOT_BYTES + SECOND_BYTES;
+/// Most slots of one message.
+pub(crate) const MOST_SLOTS: u64 = 2;
 /// Names this layout; the last byte is its version.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"shmbusL\x04");
 /// Bytes of payload that a topic message may carry in the IO queue.

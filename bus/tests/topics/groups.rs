@@ -226,6 +226,33 @@ fn what_a_leaving_member_had_in_its_queue_goes_to_others_once() {
     });
 }
 
+/// On one thread, a topic that waits for what a member still holds must not keep it from the others.
+#[test]
+fn what_is_given_back_of_one_topic_gets_to_it_while_another_waits_for_its_own() {
+    let place = Place::new();
+    system(async {
+        let bus = place.config("origin").join().await.unwrap();
+        let kept = bus.publisher::<Tick>("kept").await.unwrap();
+        let given = bus.publisher::<Tick>("given").await.unwrap();
+        let mut leaver = join(&place, "leaver").await;
+        let mut stays = join(&place, "stays").await;
+        leaver.ok("stream k kept full=wait depth=4 group=work hold").await;
+        leaver
+            .ok("stream g given full=wait depth=4 group=work idle")
+            .await;
+        send(&kept, 1, 100).await.unwrap();
+        send(&given, 4, 100).await.unwrap();
+        leaver.until_count("k", 1).await;
+        leaver.ok("end k").await;
+        eventually("its end is known", || kept.stats().subscribers == 0).await;
+        stays.ok("stream g given full=wait depth=4 group=work").await;
+        leaver.ok("end g").await;
+        stays.until_count("g", 4).await;
+        assert_eq!(leaver.number_of("release k 1").await, 1);
+        settled(&bus).await;
+    });
+}
+
 #[test]
 fn a_group_whose_members_are_all_killed_loses_nothing_up_to_its_depth() {
     let place = Place::new();

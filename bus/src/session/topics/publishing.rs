@@ -430,6 +430,8 @@ impl State {
 async fn pump(topic: Weak<Topic>, notes: Arc<Pump>) {
     loop {
         notes.0.notified().await;
+        // Members that give back what they get keep this loop going; others on its thread get their turn.
+        tokio::task::consume_budget().await;
         let Some(topic) = topic.upgrade() else { return };
         topic.flush();
         if topic.is_closed() {

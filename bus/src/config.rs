@@ -187,7 +187,8 @@ impl Config {
         /// Most links with one peer, of which there is one per pair of threads that talk; a further one is refused. Default
         /// 1,024.
         peer_links: usize;
-        /// Size of one pool segment, in bytes. Default 64 MiB.
+        /// Size of one pool segment, in bytes. Default 64 MiB. Messages above 8 MiB have a segment of their own, and where
+        /// this is below 64 MiB, those above 4 MiB.
         segment_bytes: u64;
         /// Largest message, archived, in bytes. Default 256 MiB.
         message_bytes: usize;

@@ -22,8 +22,10 @@ use std::process::ExitCode;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 fn main() -> ExitCode {
-    // What the bus says of its sessions, if asked for by RUST_LOG; the panics among it are wanted.
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::OFF.into());
+    // What the bus says against its peers, and all else if asked for by RUST_LOG; the panics among it are wanted.
+    let accused = "shmbus::session::peer=warn".parse();
+    let accused = accused.unwrap_or_else(|_| LevelFilter::OFF.into());
+    let filter = EnvFilter::builder().with_default_directive(accused);
     tracing_subscriber::fmt()
         .with_env_filter(filter.from_env_lossy())
         .with_writer(std::io::stderr)

@@ -8,7 +8,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use crate::shm::{layout::LINE, ledger::LARGEST};
+use crate::shm::layout::LINE;
 
 /// How much a link takes at a time, in bytes.
 const CHUNK: u64 = 1 << 20;
@@ -17,6 +17,8 @@ const CHUNK: u64 = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: u64,
+    /// The largest buffer of the pool that has no segment of its own.
+    largest: u64,
     taken: AtomicU64,
 }
 
@@ -24,13 +26,15 @@ pub(crate) struct Budget {
 #[derive(Debug)]
 pub(crate) struct Share {
     budget: Arc<Budget>,
+    /// As in the budget.
+    largest: u64,
     used: u64,
     granted: u64,
 }
 
 /// What a message of so many bytes is counted as: a whole buffer.
-fn weight(len: u64) -> u64 {
-    if len > LARGEST as u64 {
+fn weight(len: u64, largest: u64) -> u64 {
+    if len > largest {
         len.next_multiple_of(4096)
     } else {
         len.next_power_of_two().max(LINE as u64)
@@ -38,9 +42,10 @@ fn weight(len: u64) -> u64 {
 }
 
 impl Budget {
-    pub(crate) fn new(limit: u64) -> Arc<Self> {
+    pub(crate) fn new(limit: u64, largest: usize) -> Arc<Self> {
         Arc::new(Self {
             limit,
+            largest: largest as u64,
             taken: AtomicU64::new(0),
         })
     }
@@ -49,6 +54,7 @@ impl Budget {
     pub(crate) fn share(self: &Arc<Self>) -> Share {
         Share {
             budget: self.clone(),
+            largest: self.largest,
             used: 0,
             granted: if self.limit == u64::MAX { u64::MAX } else { 0 },
         }
@@ -72,7 +78,7 @@ impl Share {
     /// Counts a message of `len` bytes that is about to be sent. `false`: the peer would hold more than it may.
     #[inline]
     pub(crate) fn take(&mut self, len: u64) -> bool {
-        let used = self.used + weight(len);
+        let used = self.used + weight(len, self.largest);
         if used > self.granted && !self.grow(used - self.granted) {
             return false;
         }
@@ -93,7 +99,7 @@ impl Share {
     /// A message of `len` bytes has come back.
     #[inline]
     pub(crate) fn give(&mut self, len: u64) {
-        self.used -= weight(len);
+        self.used -= weight(len, self.largest);
         // An idle link keeps nothing that another one may need.
         if self.granted != u64::MAX && (self.granted - self.used > 2 * CHUNK || self.used == 0) {
             self.shrink();
@@ -121,7 +127,7 @@ mod tests {
 
     #[test]
     fn one_link_can_use_the_whole_budget_and_no_more() {
-        let budget = Budget::new(3 * CHUNK + 64);
+        let budget = Budget::new(3 * CHUNK + 64, 4 << 20);
         let mut share = budget.share();
         for _ in 0..3 {
             assert!(share.take(CHUNK));
@@ -135,7 +141,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_nothing_is_refused() {
-        let budget = Budget::new(u64::MAX);
+        let budget = Budget::new(u64::MAX, 4 << 20);
         let mut share = budget.share();
         assert!(share.take(1 << 60));
         share.give(1 << 60);
@@ -149,7 +155,7 @@ mod tests {
         fn links_never_take_more_than_the_budget(
             steps in proptest::collection::vec((0usize..3, any::<bool>(), 1u64..3 << 20), 1..200),
         ) {
-            let budget = Budget::new(8 << 20);
+            let budget = Budget::new(8 << 20, 4 << 20);
             let mut shares: Vec<_> = (0..3).map(|_| budget.share()).collect();
             let mut held = vec![Vec::new(); 3];
             for (at, take, len) in steps {
@@ -160,7 +166,7 @@ mod tests {
                 } else if let Some(len) = held[at].pop() {
                     shares[at].give(len);
                 }
-                let all: u64 = held.iter().flatten().map(|len| weight(*len)).sum();
+                let all: u64 = held.iter().flatten().map(|len| weight(*len, 4 << 20)).sum();
                 let taken = budget.taken.load(Ordering::Relaxed);
                 prop_assert!(all <= taken && taken <= budget.limit, "{all} {taken}");
             }

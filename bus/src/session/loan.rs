@@ -14,10 +14,7 @@ use super::{
 use crate::{
     error::SendError,
     message::{ArchiveError, Bulk, FixedSize, InPlace, Mark, ShmMessage, ShmRoot, archive_behind},
-    shm::{
-        ledger::LARGEST,
-        pool::{Buffer, Pool},
-    },
+    shm::pool::{Buffer, Pool},
 };
 
 /// Room kept for what a message holds besides its payload and its root (text, lists), in bytes.
@@ -170,7 +167,7 @@ impl Lent {
         }
         // The root may have to be aligned. The slack alone is no reason for a segment of its own.
         let least = least + align_of::<T::Archived>() - 1;
-        let bytes = (least + SLACK).min(LARGEST).max(least);
+        let bytes = (least + SLACK).min(from.pool.largest()).max(least);
         warm(bytes);
         Ok(Self {
             buffer: buffer(from.pool, bytes)?,

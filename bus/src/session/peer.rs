@@ -142,13 +142,15 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(node: &Arc<Node>, socket: Socket, peer: Peer, is_self: bool) -> Arc<Self> {
+        let pool = node.pool_for(&peer);
+        let limit = if is_self { u64::MAX } else { node.config.peer_bytes };
         Arc::new(Self {
             node: Arc::downgrade(node),
             pid: node.pid,
             is_self,
             rights: (!is_self).then(|| node.rights(&peer)).flatten(),
-            pool: node.pool_for(&peer),
-            budget: Budget::new(if is_self { u64::MAX } else { node.config.peer_bytes }),
+            budget: Budget::new(limit, pool.largest()),
+            pool,
             subscriptions: AtomicU32::new(0),
             topics: AtomicU32::new(0),
             ears: Mutex::default(),

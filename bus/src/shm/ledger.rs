@@ -1,23 +1,35 @@
 //! The pool's books: which buffers there are, who holds them, which are free. All of it is private
 //! memory of the owner, so a peer's death in any moment leaves it consistent.
 //!
-//! Segments are divided into blocks of 4 MiB. A block belongs to one size class while any of its buffers
+//! Segments are divided into blocks, of 8 MiB where segments are large enough that blocks are many, else of 4 MiB. So a
+//! payload of 4 MiB and what is archived beside it need no segment of their own. A block belongs to one size class while any of its buffers
 //! is in use; a block without used buffers may go to another class when memory runs short. Within a class
 //! the buffer freed last is used first: its bytes are still in the cache.
 
 use super::layout::LINE;
 
-/// Size classes: 64 B, 128 B, … 4 MiB.
-pub(crate) const CLASSES: usize = 17;
-/// The largest class, and the size of a block, in bytes. Larger messages get a segment of their own.
-pub(crate) const LARGEST: usize = LINE << (CLASSES - 1);
+/// Size classes: 64 B, 128 B, … 8 MiB.
+pub(crate) const CLASSES: usize = 18;
+/// The smallest size of a block, in bytes.
+pub(crate) const LEAST_BLOCK: usize = 4 << 20;
+/// The largest.
+const MOST_BLOCK: usize = LINE << (CLASSES - 1);
+/// From so many blocks in a segment on, they are of the largest size.
+const MANY: u64 = 8;
 
-/// The class for a buffer of `bytes`; `None` above the largest.
-pub(crate) fn class_of(bytes: usize) -> Option<usize> {
-    if bytes > LARGEST {
-        return None;
+/// The size of the blocks in segments of so many bytes, and of their largest buffer. Larger messages get a segment of their
+/// own.
+pub(crate) const fn block_bytes(segment: u64) -> usize {
+    if segment / MANY >= MOST_BLOCK as u64 {
+        MOST_BLOCK
+    } else {
+        LEAST_BLOCK
     }
-    Some((bytes.max(LINE).next_power_of_two() / LINE).trailing_zeros() as usize)
+}
+
+/// The class for a buffer of `bytes`, which are not above the largest.
+fn class_of(bytes: usize) -> usize {
+    (bytes.max(LINE).next_power_of_two() / LINE).trailing_zeros() as usize
 }
 
 /// Bytes of a buffer of this class.
@@ -25,20 +37,23 @@ pub(crate) const fn class_bytes(class: usize) -> usize {
     LINE << class
 }
 
+/// Bits of a [`BufferId`] that say which buffer of its block it is: as many as the smallest class needs.
+const INDEX_BITS: u32 = (MOST_BLOCK / LINE).trailing_zeros();
+
 /// Names a buffer: block number and index in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct BufferId(u32);
 
 impl BufferId {
     fn new(block: usize, index: usize) -> Self {
-        // Blocks are at most 65,536 (`Ledger::add_segment`), and a block holds at most 65,536 buffers.
-        Self((block as u32) << 16 | index as u32)
+        // Blocks are at most `MAX_BLOCKS` (`Ledger::add_segment`), and a block holds at most `1 << INDEX_BITS` buffers.
+        Self((block as u32) << INDEX_BITS | index as u32)
     }
     fn block(self) -> usize {
-        (self.0 >> 16) as usize
+        (self.0 >> INDEX_BITS) as usize
     }
     fn index(self) -> usize {
-        (self.0 & 0xffff) as usize
+        (self.0 & ((1 << INDEX_BITS) - 1)) as usize
     }
 }
 
@@ -64,11 +79,12 @@ struct Block {
 }
 
 /// Most blocks: as many as a [`BufferId`] can name.
-pub(crate) const MAX_BLOCKS: usize = 1 << 16;
+pub(crate) const MAX_BLOCKS: usize = 1 << (32 - INDEX_BITS);
 
-/// The books of the buffers up to [`LARGEST`].
-#[derive(Debug, Default)]
+/// The books of all buffers that lie in blocks.
+#[derive(Debug)]
 pub(crate) struct Ledger {
+    block: usize,
     blocks: Vec<Block>,
     /// Unassigned blocks.
     spare: Vec<u16>,
@@ -81,6 +97,29 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
+    /// `block`: bytes of a block, as [`block_bytes`] gives them.
+    pub(crate) fn new(block: usize) -> Self {
+        Self {
+            block,
+            blocks: Vec::new(),
+            spare: Vec::new(),
+            free: Default::default(),
+            fresh: Default::default(),
+            used: 0,
+            used_bytes: 0,
+        }
+    }
+
+    /// The largest buffer, in bytes: a whole block.
+    pub(crate) fn largest(&self) -> usize {
+        self.block
+    }
+
+    /// The class for a buffer of `bytes`; `None` above the largest.
+    pub(crate) fn class_of(&self, bytes: usize) -> Option<usize> {
+        (bytes <= self.block).then(|| class_of(bytes))
+    }
+
     /// Buffers in use.
     pub(crate) fn used(&self) -> usize {
         self.used
@@ -93,13 +132,13 @@ impl Ledger {
 
     /// Takes the blocks of a new segment into the books. Returns how many.
     pub(crate) fn add_segment(&mut self, segment: u32, bytes: usize) -> usize {
-        let count = (bytes / LARGEST).min(MAX_BLOCKS - self.blocks.len());
+        let count = (bytes / self.block).min(MAX_BLOCKS - self.blocks.len());
         // The lowest block ends up last, and so is used first.
         for at in (0..count).rev() {
             self.spare.push(self.blocks.len() as u16);
             self.blocks.push(Block {
                 segment,
-                base: at * LARGEST,
+                base: at * self.block,
                 class: None,
                 refs: Vec::new(),
                 used: 0,
@@ -158,7 +197,7 @@ impl Ledger {
         let block = &mut self.blocks[number];
         let index = block.refs.len();
         block.refs.push(0);
-        if block.refs.len() == LARGEST / class_bytes(class) {
+        if block.refs.len() == self.block / class_bytes(class) {
             self.fresh[class] = None;
         }
         Some(BufferId::new(number, index))
@@ -225,25 +264,50 @@ impl Ledger {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use proptest::prelude::*;
 
+    const BLOCK: usize = LEAST_BLOCK;
+    /// The class that takes a whole block.
+    const WHOLE: usize = CLASSES - 2;
+
     #[test]
     fn classes_fit_what_they_are_for() {
-        assert_eq!(class_of(0), Some(0));
-        assert_eq!(class_of(64), Some(0));
-        assert_eq!(class_of(65), Some(1));
-        assert_eq!(class_of(LARGEST), Some(CLASSES - 1));
-        assert_eq!(class_of(LARGEST + 1), None);
-        for bytes in 1..10_000 {
-            assert!(class_bytes(class_of(bytes).unwrap()) >= bytes);
+        for segment in [4 << 20, 63 << 20, 64 << 20, 1 << 30] {
+            let ledger = Ledger::new(block_bytes(segment));
+            assert_eq!(
+                ledger.largest(),
+                if segment < 64 << 20 { 4 << 20 } else { 8 << 20 }
+            );
+            assert_eq!(ledger.class_of(0), Some(0));
+            assert_eq!(ledger.class_of(64), Some(0));
+            assert_eq!(ledger.class_of(65), Some(1));
+            assert_eq!(ledger.class_of(ledger.largest() + 1), None);
+            for bytes in (1..10_000).chain([ledger.largest()]) {
+                assert!(class_bytes(ledger.class_of(bytes).unwrap()) >= bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_has_as_many_of_the_smallest_buffers_as_a_name_can_tell_apart() {
+        for segment in [4 << 20, 64 << 20] {
+            let block = block_bytes(segment);
+            let mut ledger = Ledger::new(block);
+            ledger.add_segment(0, 2 * block);
+            let all: HashSet<_> = std::iter::from_fn(|| ledger.take(0)).collect();
+            assert_eq!(all.len(), 2 * block / LINE);
+            let end = all.iter().map(|id| span(&ledger, *id).2).max();
+            assert_eq!(end, Some(2 * block));
         }
     }
 
     #[test]
     fn the_buffer_freed_last_is_used_first() {
-        let mut ledger = Ledger::default();
-        ledger.add_segment(0, LARGEST);
+        let mut ledger = Ledger::new(BLOCK);
+        ledger.add_segment(0, BLOCK);
         let (a, b) = (ledger.take(0).unwrap(), ledger.take(0).unwrap());
         ledger.release(b);
         ledger.release(a);
@@ -253,37 +317,35 @@ mod tests {
 
     #[test]
     fn memory_used_up_by_small_buffers_serves_large_ones_again() {
-        let mut ledger = Ledger::default();
-        ledger.add_segment(0, 2 * LARGEST);
+        let mut ledger = Ledger::new(BLOCK);
+        ledger.add_segment(0, 2 * BLOCK);
         let small: Vec<_> = std::iter::from_fn(|| ledger.take(3)).collect();
-        assert_eq!(small.len(), 2 * LARGEST / class_bytes(3));
-        assert_eq!(ledger.take(CLASSES - 1), None);
+        assert_eq!(small.len(), 2 * BLOCK / class_bytes(3));
+        assert_eq!(ledger.take(WHOLE), None);
         for id in &small {
             ledger.release(*id);
         }
-        let large = ledger
-            .take(CLASSES - 1)
-            .expect("an unused block changes its class");
+        let large = ledger.take(WHOLE).expect("an unused block changes its class");
         assert!(ledger.take(3).is_some());
         ledger.release(large);
     }
 
     #[test]
     fn a_small_message_takes_a_large_buffer_when_there_is_no_other() {
-        let mut ledger = Ledger::default();
-        ledger.add_segment(0, LARGEST);
-        let large = CLASSES - 3;
+        let mut ledger = Ledger::new(BLOCK);
+        ledger.add_segment(0, BLOCK);
+        let large = WHOLE - 2;
         let mut held: Vec<_> = (0..2).map(|_| ledger.take(large).unwrap()).collect();
         assert_eq!(ledger.take(0), None, "the only block is of another class");
         held.extend(std::iter::from_fn(|| ledger.take_larger(0)));
         assert_eq!(held.len(), 4);
-        assert_eq!(ledger.used_bytes(), LARGEST);
+        assert_eq!(ledger.used_bytes(), BLOCK);
         assert_eq!(ledger.take_larger(large), None);
         for id in held {
             ledger.release(id);
         }
         assert_eq!((ledger.used(), ledger.used_bytes()), (0, 0));
-        assert!(ledger.take(CLASSES - 1).is_some());
+        assert!(ledger.take(WHOLE).is_some());
     }
 
     /// What a buffer covers, for the overlap check.
@@ -296,9 +358,9 @@ mod tests {
         /// Against a plain model: no two used buffers overlap, everything lies in its segment and on a
         /// line, the counts are right, and after all is released everything can be had again.
         #[test]
-        fn buffers_never_overlap(steps in proptest::collection::vec((0u8..4, 0usize..CLASSES, any::<prop::sample::Index>()), 1..300)) {
-            let mut ledger = Ledger::default();
-            ledger.add_segment(0, 3 * LARGEST);
+        fn buffers_never_overlap(steps in proptest::collection::vec((0u8..4, 0usize..=WHOLE, any::<prop::sample::Index>()), 1..300)) {
+            let mut ledger = Ledger::new(BLOCK);
+            ledger.add_segment(0, 3 * BLOCK);
             let mut held: Vec<(BufferId, usize, u32)> = Vec::new();
             for (what, class, which) in steps {
                 match what {
@@ -306,7 +368,7 @@ mod tests {
                         prop_assert!(held.iter().all(|(other, ..)| *other != id));
                         let (segment, from, to) = span(&ledger, id);
                         prop_assert_eq!((segment, from % LINE, to - from), (0, 0, class_bytes(class)));
-                        prop_assert!(to <= 3 * LARGEST);
+                        prop_assert!(to <= 3 * BLOCK);
                         for (other, ..) in &held {
                             let (_, a, b) = span(&ledger, *other);
                             prop_assert!(to <= a || b <= from, "overlap");
@@ -333,7 +395,7 @@ mod tests {
                 for _ in 0..refs { ledger.release(id); }
             }
             prop_assert_eq!((ledger.used(), ledger.used_bytes()), (0, 0));
-            let all: Vec<_> = std::iter::from_fn(|| ledger.take(CLASSES - 1)).collect();
+            let all: Vec<_> = std::iter::from_fn(|| ledger.take(WHOLE)).collect();
             prop_assert_eq!(all.len(), 3);
         }
     }

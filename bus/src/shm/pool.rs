@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     layout::LINE,
-    ledger::{BufferId, LARGEST, Ledger, class_of},
+    ledger::{BufferId, Ledger, block_bytes},
     prefetch,
     segment::Segment,
     sync::lock,
@@ -114,7 +114,7 @@ impl Pool {
     pub(crate) fn new(segment_bytes: u64, limit: u64) -> Arc<Self> {
         Arc::new(Self {
             books: Mutex::new(Books {
-                ledger: Ledger::default(),
+                ledger: Ledger::new(block_bytes(segment_bytes)),
                 segments: Vec::new(),
                 dedicated: HashMap::new(),
                 next_dedicated: 0,
@@ -131,10 +131,15 @@ impl Pool {
         })
     }
 
+    /// The largest buffer without a segment of its own, in bytes.
+    pub(crate) fn largest(&self) -> usize {
+        block_bytes(self.segment_bytes)
+    }
+
     /// A buffer of at least `bytes`, not yet seen by anybody.
     pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> Result<Buffer, PoolError> {
         let mut books = lock(&self.books);
-        let Some(class) = class_of(bytes) else {
+        let Some(class) = books.ledger.class_of(bytes) else {
             return self.take_dedicated(&mut books, bytes);
         };
         let id = match books.ledger.take(class) {
@@ -167,7 +172,7 @@ impl Pool {
         books.make_room(self.segment_bytes, self.limit);
         let bytes = self.segment_bytes.min(self.limit.saturating_sub(books.reserved));
         let number = books.segments.len();
-        if bytes < LARGEST as u64 || number == MAX_SEGMENTS {
+        if bytes < books.ledger.largest() as u64 || number == MAX_SEGMENTS {
             return Err(PoolError::Full);
         }
         let segment = Segment::create("shmbus-pool", bytes as usize).map_err(PoolError::Kernel)?;

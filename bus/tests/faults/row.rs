@@ -123,7 +123,7 @@ impl Load {
     pub fn sizes(self) -> &'static [usize] {
         match self {
             Load::Usual => &[0, 3000, 200, 100_000, 8, 10_000],
-            // Above 4 MiB, the largest buffer.
+            // Above 4 MiB, the largest buffer of so small segments.
             Load::Large => &[(4 << 20) + 4096, (4 << 20) + 100],
             Load::Batch => &[0, 200, 8, 700],
         }

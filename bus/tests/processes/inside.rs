@@ -91,7 +91,7 @@ fn an_actor_is_asked_from_its_own_thread() {
                 n + 1
             );
         }
-        for len in [0, 30, 100, 70_000, 5 << 20] {
+        for len in [0, 30, 100, 70_000, 9 << 20] {
             let blob = Blob {
                 seq: 1,
                 data: bytes(1, len),

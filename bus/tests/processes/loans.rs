@@ -185,7 +185,7 @@ fn payloads_of_every_size_arrive_as_they_were_written() {
         let around = |n: usize| [n - 300, n - 30, n - 1, n, n + 1];
         let sizes = [0, 1, 7, 40, 63, 64, 65].into_iter();
         let sizes = sizes.chain([1 << 12, 1 << 16].into_iter().flat_map(around));
-        let sizes = sizes.chain([1 << 20, (4 << 20) - 300, (4 << 20) - 10, (4 << 20) + 1]);
+        let sizes = sizes.chain([1 << 20, 4 << 20, (8 << 20) - 300, (8 << 20) - 10, (8 << 20) + 1]);
         for (seq, len) in sizes.enumerate() {
             let (seq, payload) = (seq as u64, bytes(seq as u64, len));
             let mut loan = sink.loan(len).await.unwrap();
@@ -238,7 +238,7 @@ fn a_loan_goes_to_an_address_of_several_messages_and_a_reply_may_be_bulk() {
             .await
             .unwrap();
         assert_eq!(reply.to_owned(), digest(3, &[5; 10_000]));
-        for len in [0, 10, 100_000, 5 << 20] {
+        for len in [0, 10, 100_000, 9 << 20] {
             let reply = sink.ask(&Fetch { len }).await.unwrap();
             assert_eq!(reply.into_bytes(|hold| &hold.data), bytes(1, len as usize));
         }
@@ -304,7 +304,7 @@ fn a_part_of_a_message_keeps_it_and_no_more() {
         let bus = place.config("client").join().await.unwrap();
         let sink = bus.address::<Hold>("sink").await.unwrap();
         // In the slot, in a buffer, in a segment.
-        for len in [10, 1000, 5 << 20] {
+        for len in [10, 1000, 9 << 20] {
             let payload = bytes(len as u64, len);
             match len {
                 10 => sink
@@ -551,7 +551,7 @@ fn a_topics_payload_is_in_one_buffer_for_all() {
             watchers.push(watcher);
         }
         eventually("both are there", || frames.stats().subscribers == 2).await;
-        for len in [0, 100, 1 << 20, 5 << 20] {
+        for len in [0, 100, 1 << 20, 9 << 20] {
             let payload = bytes(len as u64, len);
             for n in 1..3 {
                 let mut loan = frames.loan(len).await.unwrap();

@@ -165,13 +165,13 @@ fn messages_of_every_size_come_back_as_they_were() {
         server.expect("ready").await;
         let bus = place.config("client").join().await.unwrap();
         let echo = bus.address::<Bytes>("echo").await.unwrap();
-        // Around the slot's inline room and every size class, up to 4 MiB.
+        // Around the slot's inline room and every size class, up to 8 MiB.
         let mut sizes: Vec<usize> = (0..80).collect();
-        for class in 6..=22 {
+        for class in 6..=23 {
             sizes.extend([(1 << class) - 17, (1 << class) - 8, (1 << class) - 1, 1 << class]);
         }
         // Above the largest class each has a segment of its own.
-        sizes.extend([(4 << 20) + 1, 5 << 20, 9 << 20]);
+        sizes.extend([(8 << 20) + 1, 9 << 20]);
         for size in sizes {
             let bytes = Bytes(crate::service::bytes(size as u64, size));
             let reply = soon("an echo", echo.ask(&bytes)).await.unwrap();

@@ -137,7 +137,7 @@ fn a_reply_outlives_the_process_that_sent_it() {
         let actor = bus.address::<Later>("actor").await.unwrap();
         server.say("permit 3");
         let mut kept = Vec::new();
-        for len in [20, 100_000, 5 << 20] {
+        for len in [20, 100_000, 9 << 20] {
             kept.push((len, actor.ask(&Later { bytes: len }).await.unwrap()));
         }
         server.kill();
@@ -178,7 +178,7 @@ fn a_full_control_socket_says_so_and_a_waiting_tell_goes_when_there_is_room() {
             frozen.freeze().await;
             let large = |seq| Blob {
                 seq,
-                data: bytes(seq, (4 << 20) + 1),
+                data: bytes(seq, (8 << 20) + 1),
             };
             // Each binding is told to every peer.
             let name = "n".repeat(120);

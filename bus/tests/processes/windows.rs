@@ -100,7 +100,7 @@ fn messages_of_several_types_keep_their_order() {
             } else {
                 // In the slot, in a buffer, in a segment of its own.
                 let len = match seq % 100 {
-                    51 => (4 << 20) + 1,
+                    51 => (8 << 20) + 1,
                     n => (n * n) as usize,
                 };
                 actor

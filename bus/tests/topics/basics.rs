@@ -30,7 +30,7 @@ fn every_subscriber_gets_every_message_in_order_in_whatever_process() {
         for n in 0..COUNT {
             // In the slot, in a buffer, and once in a segment of its own.
             let len = match n {
-                300 => (4 << 20) + 1,
+                300 => (8 << 20) + 1,
                 n if n % 3 == 0 => 0,
                 n => (n * 7) as usize,
             };

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// More than a slot holds, less than a segment of its own; and more than that.
-const SIZES: [usize; 3] = [1000, 100_000, 5 << 20];
+const SIZES: [usize; 3] = [1000, 100_000, 9 << 20];
 
 #[test]
 fn messages_of_any_size_go_both_ways_between_users() {

@@ -4,7 +4,7 @@ use rkyv::util::AlignedVec;
 use super::*;
 use crate::{
     message::{Received, Trust},
-    shm::{lease::Lease, ledger::class_of, pool::DEDICATED},
+    shm::{lease::Lease, pool::DEDICATED},
 };
 
 #[derive(crate::ShmMessage, Debug, PartialEq)]
@@ -67,7 +67,7 @@ fn round(len: usize, note: &str) -> u32 {
     let (got, dedicated) = read(sealed);
     assert_eq!(
         dedicated,
-        class_of(len + size_of::<<Frame as rkyv::Archive>::Archived>() + note.len()).is_none()
+        len + size_of::<<Frame as rkyv::Archive>::Archived>() + note.len() > pool.largest()
     );
     assert_eq!(got, frame(payload.into(), note));
     assert_eq!(pool.usage().0, 0);

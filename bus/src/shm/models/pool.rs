@@ -7,7 +7,7 @@ use loom::thread;
 use super::{Bytes, explore, read_next, returns, ring};
 use crate::shm::{
     descriptor::{BufferRef, Descriptor, SlotKind},
-    ledger::{BufferId, CLASSES, LARGEST, Ledger},
+    ledger::{BufferId, LEAST_BLOCK, Ledger},
     returns::{Return, ReturnReader, ReturnWriter},
     ring::{Consumer, Producer},
     sync::{Mutex, lock},
@@ -32,8 +32,8 @@ struct Sending {
 fn pair(buffers: usize) -> (Arc<Sender>, Consumer, ReturnWriter, Arc<Vec<Bytes>>) {
     let (producer, consumer) = ring(2);
     let (writer, reader) = returns(4);
-    let mut ledger = Ledger::default();
-    assert_eq!(ledger.add_segment(0, buffers * LARGEST), buffers);
+    let mut ledger = Ledger::new(LEAST_BLOCK);
+    assert_eq!(ledger.add_segment(0, buffers * LEAST_BLOCK), buffers);
     let bytes = Arc::new(Bytes::some(buffers));
     let sending = Sending {
         producer,
@@ -49,17 +49,23 @@ fn pair(buffers: usize) -> (Arc<Sender>, Consumer, ReturnWriter, Arc<Vec<Bytes>>
 }
 
 impl Sender {
+    fn take(&self) -> Option<BufferId> {
+        let mut books = lock(&self.books);
+        let class = books.class_of(LEAST_BLOCK)?;
+        books.take(class)
+    }
+
     /// Sends `value` if a buffer and a slot can be had.
     fn try_send(&self, value: u64) -> bool {
-        let mut taken = lock(&self.books).take(CLASSES - 1);
+        let mut taken = self.take();
         if taken.is_none() {
             self.take_returns(&mut lock(&self.sending));
-            taken = lock(&self.books).take(CLASSES - 1);
+            taken = self.take();
         }
         let Some(id) = taken else { return false };
         let at = lock(&self.books).locate(id);
         // Written under no lock, as a message is archived.
-        self.bytes[at.offset / LARGEST].write(value);
+        self.bytes[at.offset / LEAST_BLOCK].write(value);
         let mut sending = lock(&self.sending);
         if !sending.producer.has_room(1).unwrap() {
             lock(&self.books).release(id);
@@ -132,7 +138,7 @@ fn a_buffer_is_written_again_only_after_its_reader_has_finished() {
             let (said, buffer) = receive(&mut consumer);
             assert_eq!(said, value);
             assert_eq!(
-                bytes[buffer.offset as usize / LARGEST].read(),
+                bytes[buffer.offset as usize / LEAST_BLOCK].read(),
                 value,
                 "written while it was read"
             );
@@ -160,7 +166,7 @@ fn two_sending_threads_never_share_a_buffer() {
             let buffer = descriptor.buffer().unwrap();
             consumer.pass(descriptor.head);
             consumer.publish();
-            let found = bytes[buffer.offset as usize / LARGEST].read();
+            let found = bytes[buffer.offset as usize / LEAST_BLOCK].read();
             assert_eq!(found, descriptor.correlation(), "another message's bytes");
             writer.push(Return::Token(buffer.token));
             received += 1;
@@ -192,7 +198,7 @@ fn a_message_may_be_released_by_another_thread_than_it_came_to() {
         });
         let release = |writer: &Mutex<ReturnWriter>, bytes: &[Bytes], value, buffer: BufferRef| {
             assert_eq!(
-                bytes[buffer.offset as usize / LARGEST].read(),
+                bytes[buffer.offset as usize / LEAST_BLOCK].read(),
                 value,
                 "written while it was read"
             );

@@ -163,7 +163,7 @@ impl Config {
         trust: Trust;
         /// Most unreleased messages per sending node in one of this node's mailboxes, in messages. Default 1,024.
         window: u32;
-        /// Slots of each IO queue, a power of two; half as many asks may be unanswered per link. In slots of 64 bytes, of
+        /// Slots of each IO queue, a power of two; three eighths as many asks may be unanswered per link. In slots of 64 bytes, of
         /// which a message takes one or two. Default 4,096.
         ring_slots: u32;
         /// Most unreleased messages per link, a power of two and at least twice `ring_slots`, in messages. Default 32,768.

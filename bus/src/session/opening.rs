@@ -13,7 +13,7 @@ use super::{
     link::{Link, LinkPieces},
     node::Node,
     peer::Session,
-    port::{Port, Receiving},
+    port::{Port, Receiving, most_asks},
 };
 use crate::{
     error::ResourceError,
@@ -108,7 +108,7 @@ impl Session {
         let receiving_limit = own.returns.len() as u32;
         // A reply takes up to two slots of the answering end's ring, and its buffer an entry of our return ring.
         let asks = if asking {
-            (peer.slots.len() as u32 / 2).min(receiving_limit)
+            most_asks(peer.slots.len() as u32).min(receiving_limit)
         } else {
             receiving_limit
         };

@@ -25,7 +25,7 @@ use std::{
 
 use self::delivering::{BATCH, Delivering};
 pub(crate) use self::{
-    delivering::Receiving,
+    delivering::{Receiving, most_asks},
     helping::{Helper, Step},
     watching::{Next, Watch},
 };
@@ -230,9 +230,6 @@ impl Port {
         let mut delivered = 0;
         for receiving in links.iter_mut() {
             delivered += context.drain_link(receiving);
-            if receiving.passed >= receiving.tell_every {
-                receiving.publish();
-            }
             if receiving.link.is_awaited() {
                 receiving.link.collect(context.wakers);
             }

@@ -385,13 +385,18 @@ impl Inbound {
             }
         });
         if let Some(this) = this {
-            let messages = match what {
-                Return::Credit { count, .. } => count.into(),
-                Return::Token(_) | Return::Nack(_) => 1,
-            };
-            lock(&this.releases).push(what, messages);
-            this.kick();
+            this.give_back_now(what);
         }
+    }
+
+    /// As [`give_back`](Self::give_back), and the peer finds it when this returns.
+    pub(crate) fn give_back_now(&self, what: Return) {
+        let messages = match what {
+            Return::Credit { count, .. } => count.into(),
+            Return::Token(_) | Return::Nack(_) => 1,
+        };
+        lock(&self.releases).push(what, messages);
+        self.kick();
     }
 
     /// Wakes the peer's senders if they sleep for want of room. After anything was given back.

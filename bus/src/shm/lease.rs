@@ -249,10 +249,12 @@ impl Drop for Lease {
                 let Some(inbound) = inbound.take() else {
                     return;
                 };
-                let asked = reply.then(|| inbound.room.clone());
-                inbound.give_back(Return::Token(bytes.token), bytes.len);
-                if let Some(room) = asked {
-                    room.close_ask();
+                if *reply {
+                    // Before another ask takes its place: the reply to that one needs this entry of the return ring.
+                    inbound.give_back_now(Return::Token(bytes.token));
+                    inbound.room.close_ask();
+                } else {
+                    inbound.give_back(Return::Token(bytes.token), bytes.len);
                 }
                 return;
             }

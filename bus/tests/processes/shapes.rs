@@ -6,7 +6,7 @@ use actix::prelude::*;
 use shmbus::prelude::*;
 
 use crate::{
-    service::settled,
+    service::{set, settled},
     support::{Place, Stage, soon, system, threads},
 };
 
@@ -77,7 +77,10 @@ echoes!(Empty, Small, Shape, Bytes, Carry<u64>);
 /// Role: answers each message with itself.
 pub fn echo(mut stage: Stage) {
     system(async move {
-        let bus = stage.config("echo").join().await.expect("join");
+        let bus = set(stage.config("echo"), stage.arg(0))
+            .join()
+            .await
+            .expect("join");
         let actor = bus.bind("echo", Echo).handles::<Empty>().handles::<Small>();
         let actor = actor
             .handles::<Shape>()
@@ -129,7 +132,7 @@ fn shapes() -> Vec<Shape> {
 #[test]
 fn messages_of_every_shape_come_back_as_they_were() {
     let place = Place::new();
-    let mut server = place.spawn("shapes::echo", &[]);
+    let mut server = place.spawn("shapes::echo", &["default"]);
     system(async {
         server.expect("ready").await;
         let bus = place.config("client").join().await.unwrap();
@@ -160,7 +163,7 @@ fn messages_of_every_shape_come_back_as_they_were() {
 #[test]
 fn messages_of_every_size_come_back_as_they_were() {
     let place = Place::new();
-    let mut server = place.spawn("shapes::echo", &[]);
+    let mut server = place.spawn("shapes::echo", &["default"]);
     threads(async {
         server.expect("ready").await;
         let bus = place.config("client").join().await.unwrap();
@@ -180,4 +183,36 @@ fn messages_of_every_size_come_back_as_they_were() {
         }
         settled(&bus).await;
     });
+}
+
+/// Replies have the answering end's ring to themselves, and are never too many for it: not even if each takes two slots,
+/// the ring is small, and askers ask again while others' replies are being read.
+#[test]
+fn replies_of_two_slots_always_find_room() {
+    const ASKERS: u64 = 32;
+    const EACH: u64 = 2_000;
+    for slots in [16, 64] {
+        let place = Place::new();
+        let mut server = place.spawn("shapes::echo", &[&format!("ring={slots}")]);
+        threads(async {
+            server.expect("ready").await;
+            let bus = place.config("client").join().await.unwrap();
+            let echo = bus.address::<Bytes>("echo").await.unwrap();
+            let askers: Vec<_> = (0..ASKERS)
+                .map(|asker| {
+                    let echo = echo.clone();
+                    tokio::spawn(async move {
+                        for n in 0..EACH {
+                            let bytes = Bytes(crate::service::bytes(asker * EACH + n, 80));
+                            assert!(echo.ask(&bytes).await.unwrap().0 == *bytes.0);
+                        }
+                    })
+                })
+                .collect();
+            for asker in askers {
+                soon("all its asks", asker).await.unwrap();
+            }
+            settled(&bus).await;
+        });
+    }
 }

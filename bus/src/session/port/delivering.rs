@@ -15,12 +15,27 @@ use crate::{
         batch,
         checked::Violation,
         descriptor::{Descriptor, Head, SlotKind},
+        layout::MOST_SLOTS,
         ring::Consumer,
     },
 };
 
 /// Most slots taken from one ring before the next ring has its turn.
 pub(super) const BATCH: u32 = 256;
+
+/// How many slots of a ring are read before the peer is told that it may write them again.
+const fn tell_every(slots: u32) -> u32 {
+    slots / 4
+}
+
+/// Most asks that may be open at a time, if the replies come by a ring of so many slots and are always to find room
+/// there. Besides the replies to come, the peer sees those slots as taken that were read and of which it has not been
+/// told: fewer than [`tell_every`], and those of the reply in hand, whose ask is over.
+pub(crate) fn most_asks(slots: u32) -> u32 {
+    const REPLY: u32 = MOST_SLOTS as u32;
+    let unknown = tell_every(slots) + REPLY - 1;
+    (slots.saturating_sub(unknown) / REPLY).max(1)
+}
 
 /// The receiving half of a link, at its port.
 #[derive(Debug)]
@@ -51,7 +66,7 @@ impl Receiving {
             delivered: 0,
             allowed: 0,
             passed: 0,
-            tell_every: ring_slots / 4,
+            tell_every: tell_every(ring_slots),
             violated: false,
             publisher: None,
         }
@@ -104,6 +119,10 @@ impl<'a> Delivering<'a> {
             }
             receiving.consumer.pass(head);
             receiving.passed += head.slots() as u32;
+            // Here and not once for all: `most_asks` counts on it.
+            if receiving.passed >= receiving.tell_every {
+                receiving.publish();
+            }
         }
         Ok(BATCH)
     }

@@ -48,6 +48,15 @@ pub fn welcome() -> Vec<u8> {
     Verdict::Welcome.encode()
 }
 
+/// Why a verdict is a refusal.
+#[must_use]
+pub fn refusal(verdict: &[u8]) -> Option<String> {
+    match Verdict::decode(verdict) {
+        Ok(Verdict::Refused(_, why)) => Some(why),
+        _ => None,
+    }
+}
+
 /// A message's type as nodes announce it.
 #[derive(Debug, Clone)]
 pub struct Kind(KindInfo);

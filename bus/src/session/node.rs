@@ -364,7 +364,7 @@ impl Node {
                     .collect()
             };
             for id in gone {
-                session.send(&Frame::Unlink { link: id }, &[]);
+                session.unlink(id);
                 session.drop_link(|(link, ..)| link.id == id);
             }
         }
@@ -1008,7 +1008,11 @@ async fn attempt(node: &Weak<Node>, name: &str, path: &Path) -> bool {
             tracing::warn!(peer = %name, %error, "no session with a node of this bus");
             matches!(
                 error,
-                HandshakeError::Timeout { .. } | HandshakeError::Socket(_) | HandshakeError::HungUp
+                HandshakeError::Timeout { .. }
+                    | HandshakeError::Socket(_)
+                    | HandshakeError::HungUp
+                    // By a bound of its, which it may have room in later.
+                    | HandshakeError::Refused { code: Code::Full, .. }
             )
         }
     }

@@ -36,10 +36,12 @@ pub(crate) fn run(
     node: Weak<Node>,
     port: Arc<Port>,
 ) -> Result<impl Future<Output = ()> + Send + 'static, ResourceError> {
-    let bell = watched(port.bell().clone(), Interest::READABLE).map_err(|source| ResourceError {
-        action: "watch a port's eventfd".into(),
-        limit: "fs.epoll.max_user_watches",
-        source,
+    let bell = watched(port.bell().clone(), Interest::READABLE | Interest::WRITABLE).map_err(|source| {
+        ResourceError {
+            action: "watch a port's eventfd".into(),
+            limit: "fs.epoll.max_user_watches",
+            source,
+        }
     })?;
     let gone = Gone(node, port);
     Ok(async move {
@@ -50,7 +52,12 @@ pub(crate) fn run(
             loop {
                 // The edge is enough: the counter is never read. Taken before the look at the rings, so that
                 // a ring that comes during the look is another edge.
+                // Where a peer reads the counter, or fills it, before the kernel has told of a ring, it tells of
+                // the other direction only.
                 if let Poll::Ready(Ok(mut ready)) = bell.poll_read_ready(cx) {
+                    ready.clear_ready();
+                }
+                if let Poll::Ready(Ok(mut ready)) = bell.poll_write_ready(cx) {
                     ready.clear_ready();
                 }
                 match port.round(&mut watch, cx) {
@@ -63,7 +70,8 @@ pub(crate) fn run(
                         return Poll::Pending;
                     }
                     Next::Sleep(until) => {
-                        if bell.poll_read_ready(cx).is_ready() {
+                        // Both are asked, so that each wakes this task.
+                        if bell.poll_read_ready(cx).is_ready() | bell.poll_write_ready(cx).is_ready() {
                             continue;
                         }
                         if let Some(until) = until.map(Instant::from_std) {

@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::{
+    errno::Errno,
+    sys::eventfd::{EfdFlags, EventFd},
+};
 use rustix::net::{self, AddressFamily, SendFlags, SocketFlags, SocketType};
 
 use crate::error::ResourceError;
@@ -93,9 +96,23 @@ impl Bell {
             let _ = net::send(&*self.fd, &[1], flags);
             return;
         }
-        // It fails only if the counter is full (then it has been rung) or the peer sent another kind of
-        // descriptor (then it is the peer that is not woken).
-        let _ = nix::unistd::write(&*self.fd, &1u64.to_ne_bytes());
+        // Another failure is that the peer sent another kind of descriptor: then it is the peer that is not woken.
+        if self.write() == Err(Errno::EAGAIN) {
+            self.ring_anew();
+        }
+    }
+
+    fn write(&self) -> nix::Result<usize> {
+        nix::unistd::write(&*self.fd, &1u64.to_ne_bytes())
+    }
+
+    /// The counter is full. Rings never fill it: one of those who have the eventfd did, and its sleeper, which waits for
+    /// the edge and never reads, would hear nobody any more. Who fills it again between these two calls makes an edge too,
+    /// and after whatever it is that this ring tells of.
+    #[cold]
+    fn ring_anew(&self) {
+        let _ = nix::unistd::read(&*self.fd, &mut [0; 8]);
+        let _ = self.write();
     }
 }
 
@@ -130,5 +147,25 @@ mod tests {
         assert!(Bell::import(blocking.into()).is_err());
         let bell = Bell::new().unwrap();
         assert!(Bell::import(bell.as_fd().try_clone_to_owned().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn a_bell_whose_counter_was_filled_is_rung_all_the_same() {
+        use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+        let bell = Bell::new().unwrap();
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        let edge = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+        epoll.add(&bell, EpollEvent::new(edge, 0)).unwrap();
+        let edges = || {
+            epoll
+                .wait(&mut [EpollEvent::empty()], EpollTimeout::ZERO)
+                .unwrap()
+        };
+        nix::unistd::write(&bell, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+        assert_eq!((edges(), edges()), (1, 0));
+        for _ in 0..2 {
+            bell.ring();
+            assert_eq!(edges(), 1);
+        }
     }
 }

@@ -10,18 +10,23 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bells;
 mod floods;
 mod peer;
 mod rows;
+mod spoofs;
 mod victim;
 
 use peer::{Connection, Rig, Stage};
 use rows::{Expect, Row};
-use shmbus::prelude::*;
+use shmbus::{Permit, prelude::*};
 use support::{Child, Place, soon, threads};
 use victim::Ping;
 
-roles![victim::victim];
+/// The victim's user, where it is another one than ours.
+const ANOTHER: u32 = 12_001;
+
+roles![victim::victim, spoofs::original, spoofs::foreign];
 
 /// A victim, and an honest peer of it that must notice nothing.
 struct Scene {
@@ -30,6 +35,8 @@ struct Scene {
     bus: Bus,
     honest: Address<Ping>,
     next: u64,
+    /// Whether the victim is of another user.
+    foreign: bool,
 }
 
 impl Scene {
@@ -37,7 +44,28 @@ impl Scene {
         let place = Place::new();
         let mut victim = place.spawn("victim::victim", &[]);
         victim.expect("ready").await;
-        let bus = place.config("honest").join().await.unwrap();
+        let config = place.config("honest");
+        Self::with(place, victim, config, false).await
+    }
+
+    /// With a victim of another user, who lets ours call one actor and use a few topics. `None`: not without root.
+    async fn between_users() -> Option<Self> {
+        let us = nix::unistd::geteuid();
+        if !us.is_root() {
+            return None;
+        }
+        let place = Place::new();
+        let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
+        std::fs::set_permissions(place.dir(), everybody).unwrap();
+        let mut victim = place.spawn_as(ANOTHER, ANOTHER, "victim::victim", &[&us.to_string()]);
+        victim.expect("ready").await;
+        let config = place.config("honest").allow_uids([ANOTHER]);
+        let config = config.permit(Permit::uid(ANOTHER).bind("actor"));
+        Some(Self::with(place, victim, config, true).await)
+    }
+
+    async fn with(place: Place, victim: Child, config: Config, foreign: bool) -> Self {
+        let bus = config.join().await.unwrap();
         let honest = bus.address::<Ping>("actor").await.unwrap();
         Self {
             place,
@@ -45,6 +73,7 @@ impl Scene {
             bus,
             honest,
             next: 1,
+            foreign,
         }
     }
 
@@ -52,6 +81,11 @@ impl Scene {
     fn connect(&mut self) -> Connection {
         self.next += 1;
         Connection::open(&self.place.socket("victim"), self.next)
+    }
+
+    fn rig(&mut self) -> Rig {
+        let rig = Rig::new(self.connect());
+        if self.foreign { rig.of_another_user() } else { rig }
     }
 
     /// The honest peer is served.
@@ -79,7 +113,7 @@ impl Scene {
     /// Plays one row. What came of it, or what should have.
     async fn play(&mut self, row: Row) -> Result<String, String> {
         let before = self.number("violations").await;
-        let mut rig = Rig::new(self.connect());
+        let mut rig = self.rig();
         rig.introduce()?;
         match row.stage {
             Stage::Session => {}
@@ -122,29 +156,40 @@ impl Scene {
 }
 
 fn play(rows: fn() -> Vec<Row>) {
+    threads(async move { play_in(Scene::new().await, rows()).await });
+}
+
+/// With a victim of another user.
+fn play_between_users(rows: fn() -> Vec<Row>) {
     threads(async move {
-        let mut scene = Scene::new().await;
-        // Once round, so that everything that grows to its working size has.
-        let warm = Row::harmless(Stage::Asking, "", "", "", |_| {});
-        scene.play(warm).await.expect("an honest peer");
-        let (fds, kilobytes) = (scene.number("fds").await, scene.number("rss").await);
-        let mut failed = 0;
-        for row in rows() {
-            let name = format!("{:<12} {:<26} {:<30}", row.area, row.field, row.value);
-            match scene.play(row).await {
-                Ok(outcome) => println!("{name} {outcome}"),
-                Err(problem) => {
-                    failed += 1;
-                    println!("{name} FAILED: {problem}");
-                }
+        match Scene::between_users().await {
+            Some(scene) => play_in(scene, rows()).await,
+            None => eprintln!("skipped, because only root can start a victim of another user"),
+        }
+    });
+}
+
+async fn play_in(mut scene: Scene, rows: Vec<Row>) {
+    // Once round, so that everything that grows to its working size has.
+    let warm = Row::harmless(Stage::Asking, "", "", "", |_| {});
+    scene.play(warm).await.expect("an honest peer");
+    let (fds, kilobytes) = (scene.number("fds").await, scene.number("rss").await);
+    let mut failed = 0;
+    for row in rows {
+        let name = format!("{:<12} {:<26} {:<30}", row.area, row.field, row.value);
+        match scene.play(row).await {
+            Ok(outcome) => println!("{name} {outcome}"),
+            Err(problem) => {
+                failed += 1;
+                println!("{name} FAILED: {problem}");
             }
         }
-        assert_eq!(failed, 0, "rows failed; see the table");
-        scene.victim.until("fds", &fds.to_string()).await;
-        let grown = scene.number("rss").await.saturating_sub(kilobytes);
-        assert!(grown < 32 << 10, "the victim has grown by {grown} kB");
-        scene.end().await;
-    });
+    }
+    assert_eq!(failed, 0, "rows failed; see the table");
+    scene.victim.until("fds", &fds.to_string()).await;
+    let grown = scene.number("rss").await.saturating_sub(kilobytes);
+    assert!(grown < 32 << 10, "the victim has grown by {grown} kB");
+    scene.end().await;
 }
 
 #[test]
@@ -170,4 +215,34 @@ fn every_kind_of_frame() {
 #[test]
 fn wrong_descriptors() {
     play(rows::descriptors);
+}
+
+#[test]
+fn every_field_of_a_slot_of_another_user() {
+    play_between_users(rows::slots);
+}
+
+#[test]
+fn returns_and_the_words_of_a_link_with_another_user() {
+    play_between_users(rows::words);
+}
+
+#[test]
+fn every_kind_of_frame_of_another_user() {
+    play_between_users(rows::frames);
+}
+
+#[test]
+fn what_another_user_may_not_do() {
+    play_between_users(rows::denied);
+}
+
+#[test]
+fn wrong_bells() {
+    play(bells::eventfds);
+}
+
+#[test]
+fn wrong_bells_of_another_user() {
+    play_between_users(bells::sockets);
 }

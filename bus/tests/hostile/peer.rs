@@ -46,6 +46,12 @@ pub struct Connection {
     pub id: u64,
 }
 
+/// Two connected sockets, of which nobody waits.
+pub fn pair(of: SocketType) -> (OwnedFd, OwnedFd) {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    net::socketpair(AddressFamily::UNIX, of, flags, None).unwrap()
+}
+
 /// One packet of the victim.
 struct Packet {
     bytes: Vec<u8>,
@@ -69,8 +75,13 @@ impl Connection {
 
     /// A session that the victim takes for one with a node of this id.
     pub fn open(path: &Path, id: u64) -> Self {
+        Self::open_as(path, &format!("wild-{id}"), id)
+    }
+
+    /// The same, of this name.
+    pub fn open_as(path: &Path, name: &str, id: u64) -> Self {
         let mut connection = Self::dial(path);
-        connection.send(&peer::hello(&format!("wild-{id}"), id), &[]);
+        connection.send(&peer::hello(name, id), &[]);
         let hello = connection.recv().expect("a hello");
         connection.id = peer::id_of(&hello.bytes).expect("a hello");
         connection.recv().expect("a verdict");
@@ -183,13 +194,24 @@ impl Slot {
     }
 }
 
+/// The victim's half of a link.
+struct Victim {
+    segment: File,
+    /// The memory that says whether its port sleeps.
+    sleeps: File,
+    bell: OwnedFd,
+}
+
 /// A hostile peer's session, its half of a link, and what it has learned.
 pub struct Rig {
     pub connection: Connection,
     slots: u32,
     pub memory: Memory,
     pub bell: Memory,
+    /// What the victim rings: an eventfd, or between users a socket.
     pub eventfd: OwnedFd,
+    /// The other end of that socket.
+    _ear: Option<OwnedFd>,
     /// A pool segment.
     pub pool: Memory,
     pub port: u32,
@@ -197,9 +219,9 @@ pub struct Rig {
     pub kind: Option<Kind>,
     pub subscription: Option<(u32, u32, Kind)>,
     pub topic: Option<(u32, Kind)>,
-    /// The victim's number of the link, its segment and its bell.
+    /// The victim's number of the link.
     pub link: u32,
-    victim: Option<(File, OwnedFd)>,
+    victim: Option<Victim>,
     tail: u64,
     returned: u64,
     /// Of the ask that the victim has sent.
@@ -219,6 +241,7 @@ impl Rig {
             memory: Memory::link(slots, RETURNS),
             bell: Memory::new(4096),
             eventfd: peer::eventfd().unwrap(),
+            _ear: None,
             pool: Memory::new(4096),
             port: 0,
             mailbox: 0,
@@ -231,6 +254,13 @@ impl Rig {
             returned: 0,
             correlation: 0,
         }
+    }
+
+    /// As a peer of another user, whose bells are sockets.
+    pub fn of_another_user(mut self) -> Self {
+        let (bell, ear) = pair(SocketType::SEQPACKET);
+        (self.eventfd, self._ear) = (bell, Some(ear));
+        self
     }
 
     /// Hears what the victim has.
@@ -313,11 +343,13 @@ impl Rig {
         let (link, fds) = self
             .connection
             .until(|heard, fds| wanted(heard).map(|link| (link, std::mem::take(fds))))?;
-        let mut fds = fds.into_iter();
-        let segment = fds.next().expect("a segment");
-        let bell = fds.nth(1).expect("an eventfd");
+        let [segment, sleeps, bell] = <[OwnedFd; 3]>::try_from(fds).expect("the half of a link");
         self.link = link;
-        self.victim = Some((segment.into(), bell));
+        self.victim = Some(Victim {
+            segment: segment.into(),
+            sleeps: sleeps.into(),
+            bell,
+        });
         Ok(())
     }
 
@@ -328,16 +360,35 @@ impl Rig {
 
     /// Rings the victim's bell, so that it looks.
     pub fn ring(&self) {
-        if let Some((_, bell)) = &self.victim {
-            rustix::io::write(bell, &1u64.to_ne_bytes()).unwrap();
+        if let Some(victim) = &self.victim {
+            // The victim may have hung up.
+            let _ = rustix::io::write(&victim.bell, &1u64.to_ne_bytes());
         }
+    }
+
+    /// What others ring too, if they are of the victim's user.
+    pub fn victims_bell(&self) -> OwnedFd {
+        self.victim.as_ref().expect("a link").bell.try_clone().unwrap()
+    }
+
+    /// Whether the victim's port has announced that it sleeps.
+    pub fn victim_sleeps(&self) -> bool {
+        let mut word = [0; 8];
+        let victim = self.victim.as_ref().expect("a link");
+        victim.sleeps.read_exact_at(&mut word, 0).unwrap();
+        u64::from_ne_bytes(word) & 1 == 1
+    }
+
+    /// Says that our port sleeps: whoever sends to it rings.
+    pub fn sleep(&self, epoch: u64) {
+        self.bell.store(0, epoch << 1 | 1);
     }
 
     /// A word of the victim's half.
     fn read(&self, at: usize) -> u64 {
-        let (segment, _) = self.victim.as_ref().expect("a link");
+        let victim = self.victim.as_ref().expect("a link");
         let mut word = [0; 8];
-        segment.read_exact_at(&mut word, 8 * at as u64).unwrap();
+        victim.segment.read_exact_at(&mut word, 8 * at as u64).unwrap();
         u64::from_ne_bytes(word)
     }
 
@@ -420,6 +471,12 @@ impl Rig {
 }
 
 impl Connection {
+    /// After our hello: why the victim wants no session, if it says so.
+    pub fn refusal(&self) -> Option<String> {
+        self.recv()?;
+        peer::refusal(&self.recv()?.bytes)
+    }
+
     /// Waits until the victim hangs up, whatever it says before.
     pub fn hang_up_comes(&self) {
         while self.recv().is_some() {}

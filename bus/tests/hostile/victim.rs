@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use actix::prelude::*;
-use shmbus::prelude::*;
+use shmbus::{Permit, prelude::*};
 
 use crate::support::{PATIENCE, Stage, system};
 
@@ -26,7 +26,7 @@ impl Handler<Received<Ping>> for Answers {
     }
 }
 
-/// Does what its test says, a line each.
+/// Role: `[uid]`, of the user whom it lets in for a few things; does what its test says, a line each.
 pub fn victim(mut stage: Stage) {
     let panics: Arc<Mutex<Vec<String>>> = Arc::default();
     let noted = panics.clone();
@@ -34,10 +34,23 @@ pub fn victim(mut stage: Stage) {
         noted.lock().unwrap().push(info.to_string().replace('\n', " "));
     }));
     system(async move {
-        let config = stage.config("victim").ring_slots(16).returns(32).window(64);
+        let mut config = stage.config("victim").ring_slots(16).returns(32).window(64);
+        if !stage.args.is_empty() {
+            let uid = stage.number(0) as u32;
+            let permit = Permit::uid(uid).call("actor").bind("wild");
+            let permit = permit.publish("in.*").subscribe("out");
+            config = config.allow_uids([uid]).permit(permit);
+        }
         let bus = config.join().await.unwrap();
         let bound = bus
             .bind("actor", Answers)
+            .handles::<Ping>()
+            .start()
+            .await
+            .unwrap();
+        // Next to the other one by its number, and nobody of another user may call it.
+        let vault = bus
+            .bind("vault", Answers)
             .handles::<Ping>()
             .start()
             .await
@@ -84,6 +97,17 @@ pub fn victim(mut stage: Stage) {
                     stage.say(wild.lost());
                 }
                 "violations" => stage.say(bus.stats().violations),
+                "sessions" => {
+                    let mut peers = bus.peers();
+                    peers.sort();
+                    stage.say(peers.join(" "));
+                }
+                // Who answers by this name: what it says is more by so much than what it is asked.
+                "call" => {
+                    let to = bus.address::<Ping>("echo").deadline(PATIENCE).await;
+                    let answer = to.unwrap().ask(&Ping { n: number }).await;
+                    stage.say(answer.map_or_else(|error| error.to_string(), |n| n.to_native().to_string()));
+                }
                 "refused" => stage.say(bus.stats().handshakes_refused),
                 "peers" => stage.say(bus.stats().peers),
                 "panics" => stage.say(panics.lock().unwrap().join("; ")),
@@ -91,7 +115,7 @@ pub fn victim(mut stage: Stage) {
                 "rss" => stage.say(resident()),
                 other => panic!("unknown command {other}"),
             }
-            let _ = bound.name();
+            let _ = (bound.name(), vault.name());
         }
     });
 }

@@ -9,6 +9,7 @@ mod support;
 mod party;
 
 mod dirs;
+mod groups;
 mod memory;
 mod permits;
 mod quotas;

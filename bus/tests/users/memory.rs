@@ -70,7 +70,7 @@ fn another_user_gets_no_memory_but_its_own() {
         let mut own = join(&place, 0, &["own", &uids]).await;
         for size in SIZES {
             own.expect_after("open service", "ok").await;
-            own.expect_after(&format!("blob service {size}"), "true").await;
+            own.expect_after(&format!("fetch service {size}"), "true").await;
         }
         own.expect_after("subscribe news", "ok").await;
         host.expect_after("send news 5000", "ok").await;
@@ -85,7 +85,7 @@ fn another_user_gets_no_memory_but_its_own() {
             let mut child = join(&place, uid, &args).await;
             child.expect_after("open service", "ok").await;
             for size in SIZES {
-                child.expect_after(&format!("blob service {size}"), "true").await;
+                child.expect_after(&format!("fetch service {size}"), "true").await;
             }
             // The history lies in memory of the host's own user.
             child.expect_after("subscribe news", "ok").await;

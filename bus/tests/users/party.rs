@@ -3,11 +3,15 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fs::Permissions,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{MetadataExt, PermissionsExt},
+    },
     time::Duration,
 };
 
 use actix::prelude::*;
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use shmbus::{Permit, Publisher, Subscriber, prelude::*};
 
 use crate::support::{Child, Place, Stage, system};
@@ -28,6 +32,13 @@ pub struct Ping {
 #[shm(reply = Vec<u8>)]
 pub struct Blob {
     pub data: Vec<u8>,
+}
+
+/// Travels in its slot; the reply has so many bytes.
+#[derive(ShmMessage, Debug)]
+#[shm(reply = Vec<u8>)]
+pub struct Fetch {
+    pub len: u64,
 }
 
 /// Kept by the actor until its test says `release`.
@@ -56,6 +67,13 @@ impl Handler<Received<Blob>> for Actor_ {
     type Result = MessageResult<Received<Blob>>;
     fn handle(&mut self, blob: Received<Blob>, _: &mut Context<Self>) -> Self::Result {
         MessageResult(blob.data.to_vec())
+    }
+}
+
+impl Handler<Received<Fetch>> for Actor_ {
+    type Result = MessageResult<Received<Fetch>>;
+    fn handle(&mut self, fetch: Received<Fetch>, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(bytes(fetch.len.to_native() as usize))
     }
 }
 
@@ -121,6 +139,7 @@ fn set(config: Config, setting: &str) -> Config {
         "names" => config.peer_names(number() as usize),
         "topics" => config.peer_topics(number() as usize),
         "links" => config.peer_links(number() as usize),
+        "handshakes" => config.handshakes(number() as usize),
         "user_peers" => config.user_peers(number() as usize),
         "window" => config.window(number() as u32),
         other => panic!("unknown setting {other}"),
@@ -171,6 +190,24 @@ fn said<T, E: std::fmt::Display>(outcome: Result<T, E>) -> String {
     }
 }
 
+/// A connection to a node, which has said nothing.
+fn silent(node: &str) -> OwnedFd {
+    let dir = std::env::var("SHMBUS_DIR").expect("a directory");
+    let path = format!("{dir}/default/{node}.sock");
+    let (family, of) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+    let fd = net::socket_with(family, of, SocketFlags::CLOEXEC, None).expect("a socket");
+    let to = net::SocketAddrUnix::new(path).expect("a path");
+    net::connect(&fd, &to).expect("a connection");
+    fd
+}
+
+/// What the node has said there instead of a hello.
+fn refusal(fd: &OwnedFd) -> Option<String> {
+    let mut packet = vec![0; 1 << 16];
+    let (_, len) = net::recv(fd, &mut packet, net::RecvFlags::DONTWAIT).ok()?;
+    shmbus::fuzz::peer::refusal(&packet[..len])
+}
+
 /// Role: `node setting=value..`; says `ready`, then does what the test says.
 pub fn party(mut stage: Stage) {
     system(async move {
@@ -178,12 +215,13 @@ pub fn party(mut stage: Stage) {
             .iter()
             .fold(stage.config(stage.arg(0)), |config, arg| set(config, arg));
         let mut bus: Option<Bus> = None;
-        let mut addresses: HashMap<String, Address<(Ping, Blob, Keep)>> = HashMap::new();
+        let mut addresses: HashMap<String, Address<(Ping, Blob, Keep, Fetch)>> = HashMap::new();
         let mut publishers: HashMap<String, Publisher<Blob>> = HashMap::new();
         let mut subscribers: HashMap<String, Subscriber<Blob>> = HashMap::new();
         let actor = Actor_::default();
         let kept = actor.kept.clone();
         let mut bound = Vec::new();
+        let (mut dialled, mut said_to) = (Vec::new(), Vec::new());
         stage.say("ready");
         loop {
             let line = stage.hear().await;
@@ -214,7 +252,8 @@ pub fn party(mut stage: Stage) {
                         .bind(name, actor)
                         .handles::<Ping>()
                         .handles::<Blob>()
-                        .handles::<Keep>();
+                        .handles::<Keep>()
+                        .handles::<Fetch>();
                     let outcome = bind.start().await;
                     let text = said(outcome.as_ref().map(|_| ()));
                     bound.extend(outcome.ok());
@@ -228,7 +267,7 @@ pub fn party(mut stage: Stage) {
                     bound.swap_remove(at).unbind();
                     "ok".into()
                 }
-                "open" => match on().address::<(Ping, Blob, Keep)>(name.clone()).await {
+                "open" => match on().address::<(Ping, Blob, Keep, Fetch)>(name.clone()).await {
                     Ok(address) => {
                         addresses.insert(name, address);
                         "ok".into()
@@ -241,6 +280,14 @@ pub fn party(mut stage: Stage) {
                     let data = bytes(number);
                     match addresses[&name].ask(&Blob { data: data.clone() }).await {
                         Ok(reply) => (reply.as_slice() == data).to_string(),
+                        Err(error) => error.to_string(),
+                    }
+                }
+                // The same of a reply that is so long.
+                "fetch" => {
+                    let fetch = Fetch { len: number as u64 };
+                    match addresses[&name].ask(&fetch).await {
+                        Ok(reply) => (reply.as_slice() == bytes(number)).to_string(),
                         Err(error) => error.to_string(),
                     }
                 }
@@ -295,6 +342,38 @@ pub fn party(mut stage: Stage) {
                         }
                         Err(error) => error.to_string(),
                     }
+                }
+                "join_group" => {
+                    let group = on().subscriber::<Blob>(name.clone()).group("work");
+                    match group.depth(64).await {
+                        Ok(subscriber) => {
+                            subscribers.insert(name, subscriber);
+                            "ok".into()
+                        }
+                        Err(error) => error.to_string(),
+                    }
+                }
+                // The next message's length, and whether another member had it.
+                "take" => match subscribers.get_mut(&name).expect("subscribed").recv().await {
+                    Some(blob) => {
+                        let origin = blob.origin().expect("an origin");
+                        format!("{} {}", blob.data.len(), origin.is_redelivered())
+                    }
+                    None => "end".into(),
+                },
+                // So many connections to a node, on which nothing is said.
+                "dial" => {
+                    dialled.extend((0..number).map(|_| silent(&name)));
+                    "ok".into()
+                }
+                // What was said on them.
+                "refusals" => {
+                    said_to.extend(dialled.iter().filter_map(refusal));
+                    said_to.join("; ")
+                }
+                "hang_up" => {
+                    dialled.clear();
+                    "ok".into()
                 }
                 // The next message's length, if it is right, and whose it is.
                 "recv" => match subscribers.get_mut(&name).expect("subscribed").recv().await {

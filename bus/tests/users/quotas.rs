@@ -2,8 +2,16 @@
 
 use crate::{
     party::{ALICE, BOB, can_switch_users, join, shared_place},
-    support::{Child, Place, threads},
+    support::{Child, Place, soon, threads},
 };
+
+/// Waits for so many. Who is refused tries again.
+async fn at_least(child: &mut Child, count: &str, wanted: u64) {
+    soon(count, async {
+        while child.ask(format!("stat {count}")).await.parse::<u64>().unwrap() < wanted {}
+    })
+    .await;
+}
 
 /// Two parties of this process's own user.
 async fn own(place: &Place, args: &[&str]) -> Child {
@@ -114,7 +122,7 @@ fn another_user_has_so_many_peers_here_and_no_more() {
         for n in 0..4 {
             many.push(join(&place, ALICE, &[&format!("a{n}"), "uids=0"]).await);
         }
-        host.until("stat handshakes_refused", "2").await;
+        at_least(&mut host, "handshakes_refused", 2).await;
         host.expect_after("stat peers", "2").await;
         let _bob = join(&place, BOB, &["bob", "uids=0"]).await;
         host.until("stat peers", "3").await;
@@ -123,5 +131,41 @@ fn another_user_has_so_many_peers_here_and_no_more() {
         host.until("stat peers", "1").await;
         let _again = join(&place, ALICE, &["again", "uids=0"]).await;
         host.until("stat peers", "2").await;
+    });
+}
+
+#[test]
+fn another_user_has_so_many_handshakes_under_way_and_no_more() {
+    if !can_switch_users("another_user_has_so_many_handshakes") {
+        return;
+    }
+    let place = shared_place();
+    threads(async {
+        let uids = format!("uids={ALICE},{BOB}");
+        // A quarter of them: two.
+        let mut host = join(&place, 0, &["host", &uids, "handshakes=8"]).await;
+        let mut flood = place.spawn_as(ALICE, ALICE, "party::party", &["flood"]);
+        flood.expect("ready").await;
+        flood.expect_after("dial host 2", "ok").await;
+        flood.expect_after("dial host 5", "ok").await;
+        at_least(&mut host, "handshakes_refused", 5).await;
+        let said = flood.ask("refusals x").await;
+        let why = format!("uid {ALICE} has 2 handshakes under way (a quarter of `Config::handshakes`)");
+        assert_eq!(said, [why.as_str(); 5].join("; "));
+        // A node of that user is not let in either. It is told so, and tries again.
+        let mut alice = join(&place, ALICE, &["alice", "uids=0"]).await;
+        at_least(&mut host, "handshakes_refused", 6).await;
+        at_least(&mut alice, "handshakes_refused", 1).await;
+        // Nobody else feels it.
+        let mut bob = join(&place, BOB, &["bob", "uids=0"]).await;
+        let mut own = join(&place, 0, &["own", &uids]).await;
+        bob.until("peers", "host@0 own@0").await;
+        own.until("peers", &format!("alice@{ALICE} bob@{BOB} host")).await;
+        host.expect_after("peers", &format!("bob@{BOB} own")).await;
+        // Once it has hung up there is room, which its node finds by itself.
+        flood.expect_after("hang_up x", "ok").await;
+        host.until("peers", &format!("alice@{ALICE} bob@{BOB} own")).await;
+        alice.until("peers", "host@0 own@0").await;
+        host.expect_after("stat violations", "0").await;
     });
 }

@@ -5,6 +5,8 @@
 //! the answering end's ring has slots. This file is the sending half of either end.
 
 pub(crate) mod left;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{HashMap, VecDeque},

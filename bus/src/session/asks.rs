@@ -355,6 +355,9 @@ pub(crate) fn deadline(now: Instant, time: Duration) -> Instant {
 }
 
 #[cfg(test)]
+mod model;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::time::Duration;

@@ -88,3 +88,63 @@ async fn hear(ear: &AsyncFd<OwnedFd>) -> bool {
     ready.retain_ready();
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        os::fd::AsFd,
+        sync::{
+            Barrier,
+            atomic::{AtomicU32, Ordering},
+        },
+        thread,
+    };
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    use super::*;
+    use crate::{config::Spin, session::port::Watcher};
+
+    const ROUNDS: u32 = 1_000;
+
+    /// In each round two threads publish something and ring, at the same moment: both must be found by who looks
+    /// when the port is poked, and only then.
+    #[test]
+    fn no_ring_is_lost_between_those_that_are_read_and_the_poke() {
+        let port = Port::new(0, Spin::Never, Watcher::Task).unwrap();
+        let (bell, ear) = Bell::for_another_user().unwrap();
+        let (over, is_over) = watch::channel(false);
+        let (turn, published) = (Barrier::new(3), AtomicU32::new(0));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+                runtime
+                    .unwrap()
+                    .block_on(listen(ear, Arc::downgrade(&port), is_over));
+            });
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..ROUNDS {
+                        turn.wait();
+                        published.fetch_add(1, Ordering::SeqCst);
+                        bell.ring();
+                    }
+                });
+            }
+            let mut lost = None;
+            for round in 1..=ROUNDS {
+                turn.wait();
+                while lost.is_none() && published.load(Ordering::SeqCst) != 2 * round {
+                    let mut poked = [PollFd::new(port.bell().as_fd(), PollFlags::POLLIN)];
+                    if poll(&mut poked, PollTimeout::from(10_000u16)).unwrap() == 0 {
+                        lost = Some(round);
+                    }
+                    let mut counter = [0; 8];
+                    let _ = nix::unistd::read(port.bell(), &mut counter);
+                }
+            }
+            over.send_replace(true);
+            assert_eq!(lost, None, "nobody was poked");
+        });
+    }
+}

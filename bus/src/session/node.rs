@@ -687,7 +687,9 @@ impl Node {
             return;
         }
         // Peers may keep messages of this node for as long as they like, and it no longer hears of their release.
-        self.pool.retire();
+        for pool in self.pools() {
+            pool.retire();
+        }
         let own = lock(&self.registry).take_own();
         for mailbox in own {
             mailbox.close();

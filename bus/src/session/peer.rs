@@ -643,8 +643,9 @@ impl Session {
     }
 
     fn lose(&self, link: &Arc<Link>, port: &Arc<Port>) {
-        let asks = port.lose_link(link.id);
+        let mut asks = port.lose_link(link.id);
         let undelivered = link.lose();
+        asks += port.lose_late_asks(link.id);
         self.counters.undelivered.add(u64::from(undelivered));
         let sent = link.counts().0;
         self.counters.sent_on_lost_links.add(sent);

@@ -308,6 +308,12 @@ impl Port {
         awaited
     }
 
+    /// The link refuses to send by now: an ask that was sent after [`lose_link`](Self::lose_link) fails too. Returns how many
+    /// were waiting.
+    pub(crate) fn lose_late_asks(&self, id: u32) -> u32 {
+        self.with(|state| state.asks.lose(id, &mut state.wakers))
+    }
+
     /// Ends the port: no task of its thread will look any more.
     pub(crate) fn close(&self) {
         // Relaxed: the state's lock, taken next, orders it for `add_link`.
@@ -324,6 +330,7 @@ impl Port {
         });
         for receiving in links {
             receiving.link.lose();
+            self.lose_late_asks(receiving.link.id);
         }
         for mailbox in mailboxes.into_all() {
             mailbox.close();

@@ -164,7 +164,8 @@ pub(crate) struct ReleaseBatch(());
 impl ReleaseBatch {
     /// Begins a batch; inside another one it does nothing.
     pub(crate) fn begin() -> Option<Self> {
-        PENDING.with_borrow_mut(|pending| (!std::mem::replace(&mut pending.batch, true)).then_some(Self(())))
+        // `then`, not `then_some`: a value that is made and dropped at once would end the other one.
+        PENDING.with_borrow_mut(|pending| (!std::mem::replace(&mut pending.batch, true)).then(|| Self(())))
     }
 }
 
@@ -407,3 +408,6 @@ impl Inbound {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -123,7 +123,7 @@ const _: () = {
     assert!(RETURNS_AT.is_multiple_of(LINE) && slots_at(8).is_multiple_of(LINE));
 };
 
-#[cfg(loom)]
+#[cfg(any(test, loom))]
 impl Slot {
     pub(crate) fn new() -> Self {
         Slot {

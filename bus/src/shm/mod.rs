@@ -28,11 +28,11 @@ pub(crate) mod pool;
 pub(crate) mod prefetch;
 pub(crate) mod returns;
 pub(crate) mod ring;
-#[cfg(not(loom))]
 pub(crate) mod room;
 #[cfg(not(loom))]
 pub(crate) mod segment;
 pub(crate) mod sync;
+pub(crate) mod waiters;
 
 #[cfg(not(loom))]
 pub use lease::Lease;

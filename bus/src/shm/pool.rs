@@ -3,10 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     ptr::NonNull,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     task::Waker,
 };
 
@@ -16,6 +13,7 @@ use super::{
     prefetch,
     segment::Segment,
     sync::lock,
+    waiters::Waiters,
 };
 use crate::error::ResourceError;
 
@@ -91,8 +89,7 @@ pub(crate) struct Pool {
     segment_bytes: u64,
     limit: u64,
     /// Tasks that wait for a buffer to come back.
-    waiting: AtomicBool,
-    wakers: Mutex<Vec<Waker>>,
+    waiters: Waiters,
 }
 
 /// A buffer that was sent; who holds one gives it back by [`Pool::release`].
@@ -126,8 +123,7 @@ impl Pool {
             }),
             segment_bytes,
             limit,
-            waiting: AtomicBool::new(false),
-            wakers: Mutex::default(),
+            waiters: Waiters::new(),
         })
     }
 
@@ -303,12 +299,7 @@ impl Pool {
         drop(books);
         // Unmapping is a system call; nobody else waits for it.
         drop(dropped);
-        // SeqCst here and in `wait`: a waiter sets the flag, then looks for memory once more.
-        if self.waiting.load(Ordering::SeqCst) && self.waiting.swap(false, Ordering::SeqCst) {
-            for waker in std::mem::take(&mut *lock(&self.wakers)) {
-                waker.wake();
-            }
-        }
+        self.waiters.wake();
     }
 
     /// From now on no buffer is used a second time: nobody tells any more who still reads what was sent.
@@ -318,11 +309,7 @@ impl Pool {
 
     /// Registers a task to be woken when something comes back; it must try once more afterwards.
     pub(crate) fn wait(&self, waker: &Waker) {
-        let mut wakers = lock(&self.wakers);
-        if !wakers.iter().any(|known| known.will_wake(waker)) {
-            wakers.push(waker.clone());
-        }
-        self.waiting.store(true, Ordering::SeqCst);
+        self.waiters.wait(waker);
     }
 
     /// Buffers in use, bytes in use, bytes reserved.

@@ -14,7 +14,7 @@ use shmbus::{
 
 use crate::{
     service::{Blob, Keep, Later, Note, Ping, bytes, settled, start},
-    support::{Place, Stage, eventually, soon, system, threads},
+    support::{PATIENCE, Place, Stage, eventually, soon, system, threads},
 };
 
 fn lost(error: &AskError) -> bool {
@@ -76,6 +76,39 @@ fn asks_of_a_killed_process_fail_at_once_and_nobody_elses() {
             bus.leave().await;
         });
     }
+}
+
+/// While a link is being lost, after its asks have failed and before it refuses to send, an ask may still go out: it
+/// must not be one that nobody ends.
+#[test]
+fn who_asks_again_at_once_after_a_death_is_told_at_once() {
+    let place = Place::new();
+    threads(async {
+        let bus = place.config("client").spin(Spin::Always).join().await.unwrap();
+        for round in 0..16 {
+            let name = format!("doomed{round}");
+            let mut doomed = start(&place, &[&name, &name]).await;
+            let gone = bus.address::<Ping>(&name).await.unwrap();
+            let before = bus.stats().sent;
+            let askers = (0..4).map(|_| {
+                let gone = gone.clone();
+                tokio::spawn(async move {
+                    for _ in 0..8 {
+                        while gone.ask(&Ping { n: 0 }).deadline(PATIENCE / 3).await.is_ok() {}
+                        let error = gone.ask(&Ping { n: 0 }).deadline(PATIENCE / 3).await;
+                        let error = error.map(|_| ()).unwrap_err();
+                        assert!(lost(&error), "{error}");
+                    }
+                })
+            });
+            let askers: Vec<_> = askers.collect();
+            eventually("asks", || bus.stats().sent > before + 100).await;
+            doomed.kill();
+            for asker in soon("the asks fail", join_all(askers)).await {
+                asker.unwrap();
+            }
+        }
+    });
 }
 
 #[test]

@@ -239,3 +239,6 @@ impl Sending {
         window.group.as_mut()?.remove(&token)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,12 +7,21 @@
 //! slot's or a buffer's bytes): a use of them that no ordering separates from another is an error,
 //! which plain atomics would hide.
 
+mod batch;
 mod doorbell;
+mod left;
 mod pool;
 mod returns;
 mod ring;
+mod room;
+mod waiters;
 
-use loom::{cell::UnsafeCell, model::Builder};
+use std::{
+    sync::Arc,
+    task::{Wake, Waker},
+};
+
+use loom::{cell::UnsafeCell, model::Builder, sync::Condvar};
 
 use super::{
     cells::Cells,
@@ -20,7 +29,7 @@ use super::{
     layout::{SLOT_BYTES, Slot},
     returns::{ReturnReader, ReturnWriter},
     ring::{Consumer, Producer},
-    sync::AtomicU64,
+    sync::{AtomicU64, Mutex, lock},
 };
 
 /// Explores `model`, with at most `preemptions` involuntary switches between threads in one run. The bounds
@@ -101,5 +110,53 @@ impl Bytes {
     fn read(&self) -> u64 {
         // SAFETY: loom lets this go on only if nobody writes the cell.
         self.0.with(|bytes| unsafe { *bytes })
+    }
+}
+
+/// A task with a thread of its own: it sleeps until its waker is used.
+struct Task {
+    woken: Mutex<bool>,
+    edge: Condvar,
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        *lock(&self.woken) = true;
+        self.edge.notify_one();
+    }
+}
+
+impl Task {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            woken: Mutex::new(false),
+            edge: Condvar::new(),
+        })
+    }
+
+    fn waker(self: &Arc<Self>) -> Waker {
+        self.clone().into()
+    }
+
+    fn sleep(&self) {
+        let mut woken = lock(&self.woken);
+        while !*woken {
+            woken = self.edge.wait(woken).unwrap();
+        }
+        *woken = false;
+    }
+
+    /// Until `f` gives something, as everybody does who waits: a look, the waker on the list, another look.
+    fn until<T>(self: &Arc<Self>, wait: impl Fn(&Waker), mut f: impl FnMut() -> Option<T>) -> T {
+        loop {
+            if let Some(found) = f() {
+                return found;
+            }
+            wait(&self.waker());
+            if let Some(found) = f() {
+                return found;
+            }
+            self.sleep();
+        }
     }
 }

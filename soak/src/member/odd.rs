@@ -24,6 +24,10 @@ pub async fn run(member: Arc<Member>) {
             3 => other_topic(&member, &mut dice).await,
             _ => watch(&member, &name, &mut dice).await,
         }
+        let stats = member.bus.stats();
+        if stats.violations > 0 {
+            fault(format_args!("peers broke the protocol: {stats:?}"));
+        }
         member.pause(dice.millis(5, 150)).await;
     }
 }

@@ -38,7 +38,7 @@ pub struct Sums {
     jobs: u64,
     again: u64,
     /// Subscriptions that are waited for and did not get the first messages after their await had returned.
-    late: u64,
+    late: Vec<String>,
 }
 
 impl fmt::Display for Sums {
@@ -68,8 +68,10 @@ impl fmt::Display for Sums {
         writeln!(f, "groups    {jobs} handled, {again} of them given again")?;
         writeln!(
             f,
-            "late      {late} subscriptions were reached later than they were told"
-        )
+            "late      {} subscriptions were reached later than they were told",
+            late.len()
+        )?;
+        late.iter().try_for_each(|what| writeln!(f, "          {what}"))
     }
 }
 
@@ -243,7 +245,8 @@ fn topics(
         "{what}, and began when {least} were published and not kept"
     );
     if policy == Some(Policy::Wait) && first > most {
-        sums.late += 1;
+        sums.late
+            .push(format!("{what}; {most} were begun when its await returned"));
     }
     let lives = kept.alive.contains(&from) && published[topic::STATE] == OPEN;
     if !lives {

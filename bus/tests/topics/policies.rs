@@ -54,6 +54,26 @@ fn a_subscription_that_is_waited_for_makes_publishers_wait_and_loses_nothing() {
     });
 }
 
+/// What is accepted for a subscription that is waited for is sent: it is not kept where its publisher's death would take it
+/// along. With one slot free, a message of two is not accepted.
+#[test]
+fn what_is_accepted_for_a_subscription_that_is_waited_for_is_in_the_queue() {
+    let place = Place::new();
+    system(async {
+        let mut stopped = join(&place, "stopped").await;
+        stopped.ok("stream s feed full=wait depth=64").await;
+        let config = place.config("origin").ring_slots(16).returns(32);
+        let bus = config.join().await.unwrap();
+        let feed = bus.publisher::<Tick>("feed").await.unwrap();
+        stopped.freeze().await;
+        assert_eq!(fill(&feed, 1, 0), 1);
+        assert_eq!(fill(&feed, 100, 40), 7);
+        stopped.thaw();
+        stopped.until_count("s", 8).await;
+        settled(&bus).await;
+    });
+}
+
 #[test]
 fn many_waiting_publishers_all_go_in_the_end() {
     let place = Place::new();

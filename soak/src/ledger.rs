@@ -192,9 +192,9 @@ impl Books {
         Ok(lines)
     }
 
-    /// The topics of a process that runs; none if it has ended meanwhile.
-    pub fn topics(&self, who: Who) -> Vec<(Entry, [u64; WORDS])> {
-        read_lines(&self.now(who, "topics")).unwrap_or_default()
+    /// The topics of a process that runs; `None` if it does not.
+    pub fn topics(&self, who: Who) -> Option<Vec<(Entry, [u64; WORDS])>> {
+        read_lines(&self.now(who, "topics")).ok()
     }
 
     /// Who runs and has a ledger.

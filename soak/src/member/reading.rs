@@ -1,6 +1,10 @@
 //! Subscriptions of this process.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use shmbus::{error::TopicError, prelude::*};
 use tokio::{
@@ -19,21 +23,30 @@ use crate::{
 const OPEN: u64 = 1;
 const CLOSING: u64 = 2;
 
-/// Where each topic stood at some time: so much was published, at most so much, and so much of it is kept.
-type Marks = HashMap<(Who, TopicId), [u64; 3]>;
+/// Where each topic of the processes that ran stood at some time.
+#[derive(Default)]
+struct Marks {
+    ran: HashSet<Who>,
+    /// So much was published, at most so much, and so much of it is kept.
+    topics: HashMap<(Who, TopicId), [u64; 3]>,
+}
 
-fn marks(member: &Member) -> Marks {
-    let books = member.place.books();
-    let mut marks = Marks::new();
-    for who in books.running() {
-        for (entry, counts) in books.topics(who) {
-            if let Entry::Topic { topic } = entry {
-                let mark = [counts[topic::DONE], counts[topic::BEGUN], counts[topic::HISTORY]];
-                marks.insert((who, topic), mark);
+impl Marks {
+    fn now(member: &Member) -> Self {
+        let books = member.place.books();
+        let mut marks = Marks::default();
+        for who in books.running() {
+            let Some(topics) = books.topics(who) else { continue };
+            marks.ran.insert(who);
+            for (entry, counts) in topics {
+                if let Entry::Topic { topic } = entry {
+                    let mark = [counts[topic::DONE], counts[topic::BEGUN], counts[topic::HISTORY]];
+                    marks.topics.insert((who, topic), mark);
+                }
             }
         }
+        marks
     }
-    marks
 }
 
 enum Order {
@@ -159,16 +172,25 @@ impl Reader {
 
     fn count(&mut self, from: Who, topic: TopicId, seq: u64, subscriber: &Subscriber<Tick>) {
         let key = (from, topic);
-        let number = self.number;
+        let (number, books) = (self.number, self.member.place.books());
         let line = self.got.entry(key).or_insert_with(|| {
             let entry = Entry::Got { number, from, topic };
             // It keeps some for those that come late.
-            let from = self
+            let least = self
                 .before
+                .topics
                 .get(&key)
                 .map_or(0, |[done, _, history]| done.saturating_sub(*history));
-            let to = self.after.get(&key).map_or(0, |[_, begun, _]| *begun);
-            self.member.ledger.line(entry, [seq, seq, 0, 0, 0, from, to, 0])
+            let most = match self.after.topics.get(&key) {
+                Some([_, begun, _]) => *begun,
+                // It began later.
+                None if self.after.ran.contains(&from) || books.topics(from).is_some() => 0,
+                // Its process had ended by then, and nobody knows how far it had got.
+                None => u64::MAX,
+            };
+            self.member
+                .ledger
+                .line(entry, [seq, seq, 0, 0, 0, least, most, 0])
         });
         let next = line.get(got::NEXT);
         if seq < next {
@@ -221,7 +243,7 @@ async fn open(member: &Arc<Member>, policy: Policy, pattern: &str, dice: &mut Di
     let number = member.number();
     let entry = Entry::Subscription { number };
     let line = member.ledger.line(entry, [OPEN, policy as u64, 0, 0, 0, 0, 0, 0]);
-    let before = marks(member);
+    let before = Marks::now(member);
     let wish = member.bus.subscriber::<Tick>(pattern);
     let wish = match policy {
         Policy::Drop => wish.depth(dice.pick(&[1, 8, 300])),
@@ -249,7 +271,7 @@ async fn open(member: &Arc<Member>, policy: Policy, pattern: &str, dice: &mut Di
         line,
         got: HashMap::new(),
         before,
-        after: marks(member),
+        after: Marks::now(member),
         dice: member.dice(0x2000_0000 + number),
         slow: dice.one_in(3),
     };

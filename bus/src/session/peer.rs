@@ -140,6 +140,12 @@ pub(crate) struct Session {
     pub(crate) introduced: watch::Sender<bool>,
 }
 
+/// Whether this is what a socket says whose peer has hung up.
+fn is_end(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected)
+}
+
 impl Session {
     pub(crate) fn new(node: &Arc<Node>, socket: Socket, peer: Peer, is_self: bool) -> Arc<Self> {
         let pool = node.pool_for(&peer);
@@ -207,11 +213,9 @@ impl Session {
 
     /// Something came that is not what it should be, or (by the error) that there is no room for here.
     pub(crate) fn refused(&self, what: impl Display, error: &std::io::Error) {
-        use std::io::ErrorKind::{BrokenPipe, ConnectionReset, InvalidData, NotConnected};
-        if error.kind() != InvalidData {
+        if error.kind() != std::io::ErrorKind::InvalidData {
             // What is not the peer's fault and not its end is a lack of ours.
-            let ends = matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected);
-            if !ends && self.reason.get().is_none() {
+            if !is_end(error) && self.reason.get().is_none() {
                 self.short.store(true, Ordering::Relaxed);
                 tracing::warn!(peer = %self.peer.name, %error, "session ends at a limit: {what}; dialling again");
             }
@@ -250,8 +254,10 @@ impl Session {
             match self.socket.try_send(&bytes, fds) {
                 Ok(()) => return,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                // The reader meets the hang-up, after the frames that came before it.
-                Err(_) => return,
+                // The reader meets it, after the frames that came before it.
+                Err(error) if is_end(&error) => return,
+                // This frame is lost, `ETOOMANYREFS` say, and those after it would not be understood.
+                Err(error) => return self.refused("a control frame", &error),
             }
         }
         let waiting: usize = outbox.iter().map(|frame| frame.bytes.len()).sum();

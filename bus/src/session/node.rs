@@ -364,7 +364,7 @@ impl Node {
                     .collect()
             };
             for id in gone {
-                session.send(&Frame::Unlink { link: id }, &[]);
+                session.unlink(id);
                 session.drop_link(|(link, ..)| link.id == id);
             }
         }

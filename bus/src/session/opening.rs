@@ -180,7 +180,7 @@ impl Session {
             Ok(offer) => offer,
             // A limit of this process: the peer is told which, and the session and its other links live on.
             Err(error) if error.kind() != io::ErrorKind::InvalidData => {
-                return self.send(&Frame::link_refused(link, &error.to_string()), &[]);
+                return self.refuse_link(link, &error.to_string());
             }
             Err(error) => return self.refused(format_args!("link {link}"), &error),
         };
@@ -188,21 +188,21 @@ impl Session {
         if self.rights.as_ref().is_some_and(|rights| !rights.may_send()) {
             self.counters.denied.add(1);
             let reason = "its `Config::permit` lets this user neither call nor publish anything";
-            return self.send(&Frame::link_refused(link, reason), &[]);
+            return self.refuse_link(link, reason);
         }
         // One link per pair of ports is all that a peer can use; this bounds what it can make us map.
         let limit = node.config.peer_links;
         if lock(&self.links).by_id.len() >= limit {
             let reason = format!("one peer may have {limit} links there (`Config::peer_links`)");
-            return self.send(&Frame::link_refused(link, &reason), &[]);
+            return self.refuse_link(link, &reason);
         }
         let Some(port) = node.port(to_port) else {
-            return self.send(&Frame::link_refused(link, "the port is closed"), &[]);
+            return self.refuse_link(link, "the port is closed");
         };
         let made = Half::create(node).and_then(|half| Ok((half, self.bell_of(node, &port)?)));
         let (half, bell) = match made {
             Ok(made) => made,
-            Err(error) => return self.send(&Frame::link_refused(link, &error.to_string()), &[]),
+            Err(error) => return self.refuse_link(link, &error.to_string()),
         };
         let frame = Frame::Linked {
             link: half.id,
@@ -216,6 +216,19 @@ impl Session {
         fault!(LinkAnswer);
         self.send(&frame, &[descriptors.0.fd(), descriptors.1.fd(), bell.as_fd()]);
         fault!(LinkAnswered);
+    }
+
+    fn refuse_link(&self, link: u32, reason: &str) {
+        fault!(LinkRefusing);
+        self.send(&Frame::link_refused(link, reason), &[]);
+        fault!(LinkRefused);
+    }
+
+    /// Tells the peer that nobody here uses this link any more.
+    pub(super) fn unlink(&self, link: u32) {
+        fault!(Unlinking);
+        self.send(&Frame::Unlink { link }, &[]);
+        fault!(Unlinked);
     }
 
     /// The link from `port` to a port of the peer; set up at the first call.
@@ -284,7 +297,10 @@ impl Session {
                 fault!(LinkJoined);
                 Ok(link)
             }
-            Ok(Err(reason)) => Err(OpenError::Refused(reason)),
+            Ok(Err(reason)) => {
+                fault!(RefusalTold);
+                Err(OpenError::Refused(reason))
+            }
             Err(_) => Err(OpenError::PeerLost),
         }
     }
@@ -300,7 +316,7 @@ impl Drop for Abandoned<'_> {
     fn drop(&mut self) {
         if !self.done {
             lock(&self.session.links).offers.remove(&self.link);
-            self.session.send(&Frame::Unlink { link: self.link }, &[]);
+            self.session.unlink(self.link);
         }
     }
 }

@@ -550,7 +550,7 @@ impl Session {
                 match &offer {
                     // A limit of this process: the peer's half goes, the session and its other links live on.
                     Err(error) if error.kind() != std::io::ErrorKind::InvalidData => {
-                        self.send(&Frame::Unlink { link: peer_link }, &[]);
+                        self.unlink(peer_link);
                     }
                     Err(error) => self.refused(format_args!("link {link}"), error),
                     Ok(_) => {}
@@ -560,11 +560,16 @@ impl Session {
                 }
             }
             Frame::LinkRefused { link, reason } => {
+                fault!(RefusalHeard);
                 if let Some(opener) = lock(&self.links).offers.remove(&link) {
                     let _ = opener.send(Err(reason));
                 }
             }
-            Frame::Unlink { link } => self.drop_link(|(_, _, theirs)| *theirs == link),
+            Frame::Unlink { link } => {
+                fault!(UnlinkHeard);
+                self.drop_link(|(_, _, theirs)| *theirs == link);
+                fault!(UnlinkDone);
+            }
             Frame::Segment { id, bytes } => {
                 for fd in fds {
                     match self.memory.import(&fd, bytes) {

@@ -97,6 +97,22 @@ mod armed {
         LinkJoining = "link: joining",
         /// The offerer has joined both halves; nothing was sent by the link.
         LinkJoined = "link: joined",
+        /// A link is to be refused; the offerer was not told.
+        LinkRefusing = "link: refusing",
+        /// The offerer of a link was told that it is refused.
+        LinkRefused = "link: refused",
+        /// A refusal was heard; who opens the link was not told.
+        RefusalHeard = "refusal: heard",
+        /// Who opens a link knows that it is refused.
+        RefusalTold = "refusal: told",
+        /// A link is to be ended while its session goes on; the other end was not told.
+        Unlinking = "unlink: ending",
+        /// The other end was told that a link ends; it still stands here.
+        Unlinked = "unlink: ended",
+        /// The other end of a link was heard to end; the link still stands here.
+        UnlinkHeard = "unlink: heard",
+        /// What came by a link that the other end has ended was read, and the link is gone.
+        UnlinkDone = "unlink: done",
         /// A publisher sends one of the messages that waited for a subscription, its history among them.
         History = "history",
         /// A publisher took back what members of a group had, and did not give it to others.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use shmbus::faults::Point;
 
 use crate::{
+    links,
     row::{Role, Row, Strike},
     support::{eventually, soon},
     traffic::Traffic,
@@ -22,6 +23,10 @@ pub struct Cell {
 pub async fn play(cell: Cell, world: &mut World) -> Option<Duration> {
     let Cell { row, strike, .. } = cell;
     let point = row.point;
+    if links::is_of(point) {
+        links::play(cell, world).await;
+        return None;
+    }
     let (kill, nth) = (strike == Strike::Kill, row.nth());
     let mut victim = Party::start(&world.place, "victim").await;
     let mut traffic = Traffic::default();

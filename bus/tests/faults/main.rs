@@ -17,6 +17,9 @@
 //! `tell_all`; `unbatching` is between two messages of a batch. There, a call that had not returned may have sent any
 //! number of its messages.
 //!
+//! Rows that begin with `refusal` or `unlink`, and those of a link's refusal, have traffic of their own
+//! (`links.rs`): who opens a link that is refused, or uses one that ends, is told so, and the session goes on.
+//!
 //! `FAULTS=claimed` or `FAULTS='claimed KILL sender'` tries only cells that have all these words.
 #![cfg(shmbus_faults)]
 #![forbid(unsafe_code)]
@@ -25,6 +28,7 @@
 mod support;
 
 mod cell;
+mod links;
 mod outcome;
 mod party;
 mod row;

@@ -14,6 +14,7 @@ use shmbus::{
 };
 
 use crate::{
+    links::{To, on},
     row::Load,
     support::{Stage, eventually, system},
 };
@@ -222,6 +223,8 @@ pub fn party(mut stage: Stage) {
         let mut listener: Option<Listener> = None;
         let mut sink: Option<Address<Question>> = None;
         let speaker = Rc::new(stage.speaker());
+        let mut thread: Option<Arbiter> = None;
+        let mut used: Option<To> = None;
         loop {
             let line = stage.hear().await;
             let words: Vec<&str> = line.split(' ').collect();
@@ -238,9 +241,64 @@ pub fn party(mut stage: Stage) {
                     "armed".to_owned()
                 }
                 "join" => {
-                    let config = settings(stage.config(stage.arg(0)));
+                    let mut config = settings(stage.config(stage.arg(0)));
+                    if words.get(1) == Some(&"narrow") {
+                        config = config.peer_links(1);
+                    }
                     bus = Some(config.join().await.expect("join"));
                     "joined".to_owned()
+                }
+                // Asks or tells, and whom.
+                "open" => match To::open(&joined(), words[1] == "ask", words[2]).await {
+                    Ok(_) => "opened".to_owned(),
+                    Err(error) => error,
+                },
+                // The same, and so many messages.
+                "use" => {
+                    let to = To::open(&joined(), words[1] == "ask", words[2])
+                        .await
+                        .expect("lookup");
+                    to.send(0..number(3)).await.expect("sent");
+                    used = Some(to);
+                    "used".to_owned()
+                }
+                // Uses it until it fails.
+                "again" => {
+                    let to = used.as_ref().expect("used");
+                    to.fail().await
+                }
+                // The same on a thread of its own.
+                "spread" => {
+                    let (bus, asks, name) = (joined(), words[1] == "ask", words[2].to_owned());
+                    let count = number(3);
+                    let arbiter = Arbiter::new();
+                    on(&arbiter, move || async move {
+                        let to = To::open(&bus, asks, &name).await.expect("lookup");
+                        to.send(0..count).await.expect("sent");
+                        to
+                    })
+                    .await;
+                    thread = Some(arbiter);
+                    "spread".to_owned()
+                }
+                "bind_apart" => {
+                    let (bus, name) = (joined(), words[1].to_owned());
+                    let stream = stage.speaker_anywhere();
+                    let arbiter = Arbiter::new();
+                    on(&arbiter, move || async move {
+                        let note = move |seq| stream(&format!("got {seq} false"));
+                        bind(&bus, &name, Load::Usual.window(), Rc::new(note)).await;
+                    })
+                    .await;
+                    thread = Some(arbiter);
+                    "bound".to_owned()
+                }
+                // Ends that thread.
+                "retire" => {
+                    let arbiter = thread.take().expect("a thread");
+                    arbiter.stop();
+                    arbiter.join().expect("no panic");
+                    "retired".to_owned()
                 }
                 "bind" => {
                     let speaker = speaker.clone();

@@ -201,7 +201,7 @@ impl Row {
 }
 
 /// Why a role never comes to a point: a letter, and what it stands for.
-pub const REASONS: [(char, &str); 10] = [
+pub const REASONS: [(char, &str); 11] = [
     ('a', "sends no messages"),
     ('b', "gets no messages"),
     ('c', "whoever answers it has room kept, and never waits"),
@@ -220,6 +220,10 @@ pub const REASONS: [(char, &str); 10] = [
     (
         'j',
         "its messages do not travel in batches: only those of `tell_all` do",
+    ),
+    (
+        'k',
+        "not tried: its links are refused and ended by the same code as those of tells and asks",
     ),
 ];
 
@@ -244,6 +248,21 @@ pub fn not_applicable(Row { point, load }: Row, role: Role) -> Option<char> {
         }
         Point::LinkOffer | Point::LinkOffered | Point::LinkJoining | Point::LinkJoined => ('d', role.opens()),
         Point::LinkHeard | Point::LinkAnswer | Point::LinkAnswered => ('e', !role.opens()),
+        Point::LinkRefusing
+        | Point::LinkRefused
+        | Point::RefusalHeard
+        | Point::RefusalTold
+        | Point::Unlinking
+        | Point::Unlinked
+        | Point::UnlinkHeard
+        | Point::UnlinkDone
+            if matches!(role, Role::Publisher | Role::Subscriber | Role::Member) =>
+        {
+            ('k', false)
+        }
+        Point::LinkRefusing | Point::LinkRefused => ('e', !role.opens()),
+        Point::RefusalHeard | Point::RefusalTold => ('d', role.opens()),
+        Point::Unlinking | Point::Unlinked | Point::UnlinkHeard | Point::UnlinkDone => (' ', true),
         Point::History => ('f', role == Role::Publisher),
         Point::HandOver => ('g', role == Role::Publisher),
         Point::Refusing => ('h', role == Role::Member),

@@ -83,7 +83,8 @@ impl Party {
         assert_eq!(self.answer(answer).await, answer);
     }
 
-    async fn answer(&mut self, wanted: &str) -> String {
+    /// What it says next.
+    pub async fn answer(&mut self, wanted: &str) -> String {
         self.until(wanted, |party| !party.answers.is_empty()).await;
         self.answers.pop_front().expect("an answer")
     }

@@ -93,6 +93,14 @@ impl Stage {
         }
     }
 
+    /// The same for another thread.
+    pub fn speaker_anywhere(&self) -> impl Fn(&str) + Send + 'static {
+        let stream = self.line.stream.try_clone().expect("a second descriptor");
+        move |text| {
+            let _ = (&stream).write_all(format!("{text}\n").as_bytes());
+        }
+    }
+
     /// Like [`hear`](Self::hear), and lets nothing else run on this thread meanwhile.
     pub fn hear_blocking(&mut self) -> String {
         futures_util::FutureExt::now_or_never(self.line.next())

@@ -86,13 +86,19 @@ impl To {
     }
 }
 
-/// Runs this on another thread.
-pub async fn on<T: Send + 'static>(arbiter: &Arbiter, work: impl Future<Output = T> + Send + 'static) -> T {
-    let (done, result) = oneshot::channel();
-    arbiter.spawn(async move { drop(done.send(work.await)) });
-    soon("another thread has done it", result)
+/// Runs this on another thread, which keeps what comes of it to its end.
+pub async fn on<W: Future + 'static>(arbiter: &Arbiter, work: impl FnOnce() -> W + Send + 'static) {
+    let (done, is_done) = oneshot::channel();
+    arbiter.spawn_fn(move || {
+        actix::spawn(async move {
+            let _kept = work().await;
+            let _ = done.send(());
+            std::future::pending::<()>().await;
+        });
+    });
+    soon("another thread has done it", is_done)
         .await
-        .expect("no panic")
+        .expect("no panic");
 }
 
 pub async fn play(cell: Cell, world: &mut World) {
@@ -260,7 +266,7 @@ async fn hears_the_end(cell: Cell, world: &mut World, victim: &mut Party) {
     victim.order("join", "joined").await;
     if cell.role.opens() {
         let noted = seen.clone();
-        on(&arbiter, async move {
+        on(&arbiter, move || async move {
             let note = move |seq| noted.lock().unwrap().push(seq);
             bind(&bus, "fleeting", Load::Usual.window(), Rc::new(note)).await;
         })
@@ -271,12 +277,15 @@ async fn hears_the_end(cell: Cell, world: &mut World, victim: &mut Party) {
     } else {
         victim.order("bind post 8", "bound").await;
         let asks = asks(cell);
-        on(&arbiter, async move {
+        on(&arbiter, move || async move {
             let to = To::open(&bus, asks, "post").await.expect("lookup");
             to.send(0..SENT).await.expect("sent");
-            std::mem::forget(to);
+            to
         })
         .await;
+        victim
+            .until("all came", |victim| victim.got.len() as u64 == SENT)
+            .await;
     }
     arm(cell, victim).await;
     arbiter.stop();

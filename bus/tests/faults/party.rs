@@ -272,11 +272,10 @@ pub fn party(mut stage: Stage) {
                     let (bus, asks, name) = (joined(), words[1] == "ask", words[2].to_owned());
                     let count = number(3);
                     let arbiter = Arbiter::new();
-                    on(&arbiter, async move {
+                    on(&arbiter, move || async move {
                         let to = To::open(&bus, asks, &name).await.expect("lookup");
                         to.send(0..count).await.expect("sent");
-                        // As long as the thread.
-                        std::mem::forget(to);
+                        to
                     })
                     .await;
                     thread = Some(arbiter);
@@ -286,7 +285,7 @@ pub fn party(mut stage: Stage) {
                     let (bus, name) = (joined(), words[1].to_owned());
                     let stream = stage.speaker_anywhere();
                     let arbiter = Arbiter::new();
-                    on(&arbiter, async move {
+                    on(&arbiter, move || async move {
                         let note = move |seq| stream(&format!("got {seq} false"));
                         bind(&bus, &name, Load::Usual.window(), Rc::new(note)).await;
                     })

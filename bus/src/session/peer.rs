@@ -1,77 +1,42 @@
 //! A session: everything two nodes share, from the handshake to the hang-up.
 
+mod links;
+mod outgoing;
+mod receiving;
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     fmt::Display,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc, Mutex, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
-use tokio::sync::{Notify, OnceCell, oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
+pub(crate) use self::links::Links;
+use self::outgoing::{Outgoing, is_end};
 use super::{
     budget::Budget,
     counters::Counters,
     frame::{Announcement, Frame},
     handshake::Peer,
-    link::{Link, NoSend},
     node::Node,
-    opening::LinkOffer,
-    port::Port,
     socket::Socket,
     topics::announcing::Unheard,
     users::Rights,
 };
-use crate::{
-    error::Bound,
-    shm::{
-        bell::Bell,
-        cells::Cells,
-        checked::Violation,
-        faults::fault,
-        memory::PeerMemory,
-        pool::{DEDICATED, MAX_SEGMENTS, Pool},
-        sync::{AtomicU64 as SharedU64, lock},
-    },
+use crate::shm::{
+    bell::Bell,
+    checked::Violation,
+    memory::PeerMemory,
+    pool::{MAX_SEGMENTS, Pool},
+    sync::lock,
 };
-
-/// Most control frames that wait for room in the socket; a peer that lets more come together does not read.
-const OUTBOX: usize = 4096;
-
-/// Most bytes of control frames that wait for room in the socket: all names that a node may have are less.
-const OUTBOX_BYTES: usize = 64 << 20;
-
-/// A frame on its way.
-#[derive(Debug)]
-struct Outgoing {
-    bytes: rkyv::util::AlignedVec,
-    fds: Vec<OwnedFd>,
-}
-
-impl Outgoing {
-    fn borrowed(&self) -> Vec<BorrowedFd<'_>> {
-        self.fds.iter().map(AsFd::as_fd).collect()
-    }
-}
 
 /// Both schemas of a kind, as the peer describes them.
 pub(crate) type Described = (Option<Vec<u8>>, Option<Vec<u8>>);
-
-#[derive(Debug, Default)]
-pub(crate) struct Links {
-    /// By our number: the link, its port and the peer's number for it.
-    pub(crate) by_id: HashMap<u32, (Arc<Link>, Arc<Port>, u32)>,
-    /// Links that this node opens or has opened, by (our port, the peer's port).
-    pub(crate) asked: HashMap<(u32, u32), Arc<OnceCell<Arc<Link>>>>,
-    /// Offers that wait for the peer's answer.
-    pub(crate) offers: HashMap<u32, oneshot::Sender<Result<LinkOffer, String>>>,
-    /// Questions about schemas that wait for the peer's answer.
-    pub(crate) questions: HashMap<u32, oneshot::Sender<Described>>,
-    pub(crate) ended: bool,
-}
 
 /// Ends a session with its task, also when a runtime is shut down under it.
 struct Ending<'a>(&'a Arc<Session>);
@@ -138,12 +103,6 @@ pub(crate) struct Session {
     closing: Notify,
     /// True once the peer has told all the names it had at the handshake.
     pub(crate) introduced: watch::Sender<bool>,
-}
-
-/// Whether this is what a socket says whose peer has hung up.
-fn is_end(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
-    matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected)
 }
 
 impl Session {
@@ -233,46 +192,6 @@ impl Session {
         self.short.load(Ordering::Relaxed)
     }
 
-    /// Sends a control frame, in order, now or as soon as the socket has room.
-    pub(crate) fn send(&self, frame: &Frame, fds: &[BorrowedFd<'_>]) {
-        // What a forked child drops is not for it to announce: the socket is its parent's. One system call, of which
-        // control frames make several.
-        if self.pid != std::process::id() {
-            return;
-        }
-        let bytes = match frame.encode() {
-            Ok(bytes) => bytes,
-            Err(error) => return self.close(format!("a frame of ours cannot be sent: {error}")),
-        };
-        if let Some(what) = frame.announcement()
-            && !self.unheard.add(what)
-        {
-            return self.close("the peer acknowledges nothing");
-        }
-        let mut outbox = lock(&self.outbox);
-        if outbox.is_empty() {
-            match self.socket.try_send(&bytes, fds) {
-                Ok(()) => return,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                // The reader meets it, after the frames that came before it.
-                Err(error) if is_end(&error) => return,
-                // This frame is lost, `ETOOMANYREFS` say, and those after it would not be understood.
-                Err(error) => return self.refused("a control frame", &error),
-            }
-        }
-        let waiting: usize = outbox.iter().map(|frame| frame.bytes.len()).sum();
-        if outbox.len() == OUTBOX || waiting > OUTBOX_BYTES {
-            return self.close("the peer does not read its control frames");
-        }
-        let fds: Result<Vec<_>, _> = fds.iter().map(BorrowedFd::try_clone_to_owned).collect();
-        match fds {
-            Ok(fds) => outbox.push_back(Arc::new(Outgoing { bytes, fds })),
-            Err(error) => return self.close(format!("no descriptor for a frame in waiting: {error}")),
-        }
-        drop(outbox);
-        self.outbox_filled.notify_one();
-    }
-
     /// Subscriptions of the peer that are being attached. It may keep us waiting for each.
     pub(crate) fn attaching(&self) -> usize {
         Arc::strong_count(&self.attaching) - 1
@@ -286,110 +205,6 @@ impl Session {
     /// Whether the peer has been told of something and has not acknowledged it.
     pub(crate) fn has_not_heard(&self, what: Announcement) -> bool {
         self.unheard.contains(what)
-    }
-
-    /// Makes sure that the peer has been told of a pool segment before a descriptor names it.
-    pub(crate) fn announce(&self, pool: &Pool, number: u32) -> Result<(), NoSend> {
-        let bit = (number & DEDICATED == 0).then(|| (number as usize / 64, 1u64 << (number % 64)));
-        if let Some((word, mask)) = bit
-            // Relaxed: the bit is set after the frame was sent, and the kernel orders what follows.
-            && self.announced[word].load(Ordering::Relaxed) & mask != 0
-        {
-            return Ok(());
-        }
-        self.announce_now(pool, number, bit)
-    }
-
-    #[cold]
-    fn announce_now(&self, pool: &Pool, number: u32, bit: Option<(usize, u64)>) -> Result<(), NoSend> {
-        let segment = pool.segment(number).ok_or(NoSend::Lost)?;
-        let frame = Frame::Segment {
-            id: number,
-            bytes: segment.bytes() as u64,
-        };
-        let bytes = frame.encode().map_err(|_| NoSend::Lost)?;
-        let mut outbox = lock(&self.outbox);
-        if let Some((word, mask)) = bit
-            && self.announced[word].load(Ordering::Relaxed) & mask != 0
-        {
-            return Ok(());
-        }
-        fault!(Growing);
-        // Not by way of the outbox: the socket must have it before the descriptor is seen.
-        let sent = if outbox.is_empty() {
-            self.socket.try_send(&bytes, &[segment.fd()])
-        } else {
-            Err(std::io::ErrorKind::WouldBlock.into())
-        };
-        match sent {
-            Ok(()) => {
-                if let Some((word, mask)) = bit {
-                    self.announced[word].fetch_or(mask, Ordering::Relaxed);
-                }
-                fault!(Announced);
-                Ok(())
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(NoSend::Lost),
-            Err(_) => {
-                // Who waits is woken once the outbox has been emptied. So there must be something in it: a frame that
-                // says nothing, and that goes this way even if the socket has room again by now.
-                self.socket_full.store(true, Ordering::SeqCst);
-                if outbox.is_empty() {
-                    let bytes = Frame::Unlink { link: u32::MAX }
-                        .encode()
-                        .map_err(|_| NoSend::Lost)?;
-                    outbox.push_back(Arc::new(Outgoing { bytes, fds: vec![] }));
-                    self.outbox_filled.notify_one();
-                }
-                Err(NoSend::Full(Bound::Socket))
-            }
-        }
-    }
-
-    /// Sends what waits in the outbox, for ever.
-    async fn flush(&self) -> std::io::Error {
-        loop {
-            let next = lock(&self.outbox).front().cloned();
-            let Some(next) = next else {
-                if self.socket_full.swap(false, Ordering::SeqCst) {
-                    self.wake_senders();
-                }
-                self.outbox_filled.notified().await;
-                continue;
-            };
-            if let Err(error) = self.socket.send(&next.bytes, &next.borrowed()).await {
-                return error;
-            }
-            lock(&self.outbox).pop_front();
-        }
-    }
-
-    fn wake_senders(&self) {
-        let links: Vec<_> = lock(&self.links)
-            .by_id
-            .values()
-            .map(|(link, ..)| link.clone())
-            .collect();
-        for link in links {
-            link.room.wake();
-        }
-    }
-
-    /// The links on which this node asks something of a port of the peer.
-    pub(crate) fn links_to(&self, port: u32) -> Vec<Arc<Link>> {
-        let links = lock(&self.links);
-        let of_port = links.asked.iter().filter(|((_, theirs), _)| *theirs == port);
-        of_port.filter_map(|(_, cell)| cell.get().cloned()).collect()
-    }
-
-    /// The peer's loss counters on the link that it calls by this number.
-    pub(crate) fn losses_of(&self, theirs: u32) -> Option<Cells<SharedU64>> {
-        let links = lock(&self.links);
-        let link = links
-            .by_id
-            .values()
-            .find(|(link, _, number)| !link.asking && *number == theirs);
-        link.map(|(link, ..)| link.peer_losses.clone())
     }
 
     /// Asks the peer what its types look like. `None`: it is lost.
@@ -482,184 +297,6 @@ impl Session {
         // Who has closed its end (a killed process, maybe with frames unread) needs no telling.
         if !self.socket.is_hung_up() && !matches!(said, Ok(Ok(()))) {
             self.socket.shutdown();
-        }
-    }
-
-    pub(crate) fn receive(self: &Arc<Self>, bytes: &[u8], fds: Vec<OwnedFd>) {
-        let frame = match Frame::decode(bytes, fds.len()) {
-            Ok(frame) => frame,
-            Err(error) => {
-                self.counters.violations.add(1);
-                return self.close(format!("protocol violation: {error}"));
-            }
-        };
-        let Some(node) = self.node.upgrade() else {
-            return self.close("this node leaves");
-        };
-        match frame {
-            Frame::Names { bound, more } => {
-                node.heard(self, bound);
-                if !more {
-                    self.introduced.send_replace(true);
-                }
-            }
-            Frame::Bound(binding) => node.heard(self, vec![binding]),
-            Frame::Unbound { name, port, mailbox } => {
-                node.forgot(self, &name, port, mailbox);
-                self.stop_routes(port, mailbox);
-            }
-            Frame::Describe { request, name, kind } => {
-                let told = self
-                    .rights
-                    .as_ref()
-                    .is_none_or(|rights| rights.may_ask_about(&name));
-                let (schema, reply) = if told {
-                    node.describe(&name, &kind)
-                } else {
-                    (None, None)
-                };
-                self.send(
-                    &Frame::Described {
-                        request,
-                        schema,
-                        reply,
-                    },
-                    &[],
-                );
-            }
-            Frame::Described {
-                request,
-                schema,
-                reply,
-            } => {
-                if let Some(asker) = lock(&self.links).questions.remove(&request) {
-                    let _ = asker.send((schema, reply));
-                }
-            }
-            Frame::Link {
-                link,
-                from_port: _,
-                to_port,
-                ring_slots,
-                returns,
-                bytes,
-            } => {
-                let offer = LinkOffer::import(link, ring_slots, returns, bytes, fds, self.is_foreign());
-                self.accept_link(&node, to_port, link, offer);
-            }
-            Frame::Linked {
-                link,
-                peer_link,
-                ring_slots,
-                returns,
-                bytes,
-            } => {
-                let offer = LinkOffer::import(link, ring_slots, returns, bytes, fds, self.is_foreign());
-                match &offer {
-                    // A limit of this process: the peer's half goes, the session and its other links live on.
-                    Err(error) if error.kind() != std::io::ErrorKind::InvalidData => {
-                        self.unlink(peer_link);
-                    }
-                    Err(error) => self.refused(format_args!("link {link}"), error),
-                    Ok(_) => {}
-                }
-                if let Some(opener) = lock(&self.links).offers.remove(&peer_link) {
-                    let _ = opener.send(offer.map_err(|error| error.to_string()));
-                }
-            }
-            Frame::LinkRefused { link, reason } => {
-                fault!(RefusalHeard);
-                if let Some(opener) = lock(&self.links).offers.remove(&link) {
-                    let _ = opener.send(Err(reason));
-                }
-            }
-            Frame::Unlink { link } => {
-                fault!(UnlinkHeard);
-                self.drop_link(|(_, _, theirs)| *theirs == link);
-                fault!(UnlinkDone);
-            }
-            Frame::Segment { id, bytes } => {
-                for fd in fds {
-                    match self.memory.import(&fd, bytes) {
-                        Ok(mapping) => match self.memory.add(id, mapping) {
-                            Ok(()) => self.poke_ports(),
-                            Err(violation) => self.violated(violation),
-                        },
-                        Err(error) => self.refused(format_args!("segment {id}"), &error),
-                    }
-                }
-            }
-            Frame::Topic(topic) => node.heard_topic(self, topic),
-            Frame::Subscribe(wanted) => node.heard_subscription(self, wanted),
-            Frame::Unsubscribe { port, mailbox } => node.forgot_subscription(self, port, mailbox),
-            Frame::Attached {
-                port,
-                mailbox,
-                topic,
-                link,
-                route,
-            } => {
-                node.attached(self, port, mailbox, topic, link, route);
-            }
-            Frame::Untopic { id } => node.forgot_topic(self, id),
-            Frame::Heard(what) => match self.unheard.remove(what) {
-                Ok(()) => node.touch(),
-                Err(violation) => self.violated(violation),
-            },
-            Frame::Denied { what, names } => node.heard_denial(self, what, names),
-            Frame::Bye { reason } => {
-                tracing::debug!(peer = %self.peer.name, %reason, "peer leaves");
-                self.hung_up(format!("the peer ended it: {reason}"));
-            }
-        }
-    }
-
-    /// A mailbox of the peer's `port` was unbound: who sends there, or waits for room there, is told.
-    pub(crate) fn stop_routes(&self, port: u32, mailbox: u32) {
-        for link in self.links_to(port) {
-            link.stop_route(mailbox);
-        }
-    }
-
-    /// A descriptor may have waited for what just arrived.
-    fn poke_ports(&self) {
-        for (_, port, _) in lock(&self.links).by_id.values() {
-            port.poke();
-        }
-    }
-
-    /// Ends the links that match, on this side; the peer has done so on its own.
-    pub(crate) fn drop_link(&self, matches: impl Fn(&(Arc<Link>, Arc<Port>, u32)) -> bool) {
-        let gone: Vec<_> = {
-            let mut links = lock(&self.links);
-            let gone: Vec<_> = links
-                .by_id
-                .extract_if(|_, entry| matches(entry))
-                .map(|(_, entry)| entry)
-                .collect();
-            links.asked.retain(|_, cell| {
-                cell.get()
-                    .is_none_or(|link| gone.iter().all(|(lost, ..)| lost.id != link.id))
-            });
-            gone
-        };
-        for (link, port, _) in gone {
-            self.lose(&link, &port);
-        }
-    }
-
-    fn lose(&self, link: &Arc<Link>, port: &Arc<Port>) {
-        let mut asks = port.lose_link(link.id);
-        let undelivered = link.lose();
-        asks += port.lose_late_asks(link.id);
-        self.counters.undelivered.add(u64::from(undelivered));
-        let sent = link.counts().0;
-        self.counters.sent_on_lost_links.add(sent);
-        if !link.asking {
-            self.counters.replies_on_lost_links.add(sent);
-        }
-        if asks > 0 || undelivered > 0 {
-            tracing::info!(peer = %self.peer.name, asks, undelivered, "link lost with messages under way");
         }
     }
 

@@ -160,13 +160,13 @@ impl Receiver {
     }
 }
 
-/// A window of so many messages, and one buffer.
-fn pair(window: u32) -> (Sender, Receiver) {
+/// A window of so many messages, and so many buffers.
+fn pair(window: u32, buffers: usize) -> (Sender, Receiver) {
     let (producer, consumer) = ring(2);
     let (writer, returns) = returns(ENTRIES as usize);
     let mut books = Ledger::default();
-    assert_eq!(books.add_segment(0, LARGEST), 1);
-    let bytes = Arc::new(Bytes::some(1));
+    assert_eq!(books.add_segment(0, buffers * LARGEST), buffers);
+    let bytes = Arc::new(Bytes::some(buffers));
     let receiver = Receiver {
         consumer,
         writer: Arc::new(Mutex::new(writer)),
@@ -185,48 +185,75 @@ fn pair(window: u32) -> (Sender, Receiver) {
     (sender, receiver)
 }
 
-fn send(mut sender: Sender, batches: u64) -> Sender {
-    for value in 1..=batches {
-        while !sender.try_batch(value) {
-            thread::yield_now();
-        }
-    }
-    sender
+/// Tries to send another batch, so often, and gives whether it was sent.
+fn try_another(mut sender: Sender, tries: usize) -> (Sender, bool) {
+    let sent = (0..tries).any(|_| sender.try_batch(2));
+    (sender, sent)
 }
 
 #[test]
 fn a_batchs_memory_is_written_again_only_after_its_last_reader_in_whatever_thread() {
-    explore(1, || {
-        let (sender, mut receiver) = pair(2 * MESSAGES);
-        let sending = thread::spawn(move || send(sender, 2));
+    explore(4, || {
+        let (mut sender, mut receiver) = pair(2 * MESSAGES, 1);
+        assert!(sender.try_batch(1));
         let [here, there] = receiver.batch();
+        let sending = thread::spawn(move || try_another(sender, 2));
         let elsewhere = thread::spawn(move || {
             there.read();
             there.release();
         });
         here.read();
         here.release();
-        for part in receiver.batch() {
-            part.read();
-            part.release();
-        }
         elsewhere.join().unwrap();
-        sending.join().unwrap().settle();
+        let (mut sender, sent) = sending.join().unwrap();
+        if sent {
+            for part in receiver.batch() {
+                part.read();
+                part.release();
+            }
+        }
+        sender.settle();
     });
 }
 
 #[test]
 fn each_message_of_a_batch_gives_back_its_place_once_and_the_batch_its_own() {
-    explore(3, || {
+    explore(4, || {
         // No second batch before every message of the first is released.
-        let (sender, mut receiver) = pair(MESSAGES);
-        let sending = thread::spawn(move || send(sender, 2));
-        for _ in 0..2 {
-            let [first, second] = receiver.batch();
-            second.release();
-            first.read();
-            first.release();
+        let (mut sender, mut receiver) = pair(MESSAGES, 2);
+        assert!(sender.try_batch(1));
+        let sending = thread::spawn(move || try_another(sender, 2));
+        let [first, second] = receiver.batch();
+        second.release();
+        first.read();
+        first.release();
+        let (mut sender, sent) = sending.join().unwrap();
+        if sent {
+            for part in receiver.batch() {
+                part.read();
+                part.release();
+            }
         }
-        sending.join().unwrap().settle();
+        sender.settle();
+    });
+}
+
+#[test]
+fn the_return_ring_has_an_entry_for_each_message_of_a_batch_and_one_for_the_batch() {
+    explore(4, || {
+        // Room for both in the window, and memory, but not in the return ring.
+        let (mut sender, mut receiver) = pair(2 * MESSAGES, 2);
+        assert!(sender.try_batch(1));
+        let sending = thread::spawn(move || try_another(sender, 2));
+        for part in receiver.batch() {
+            part.release();
+        }
+        let (mut sender, sent) = sending.join().unwrap();
+        if sent {
+            for part in receiver.batch() {
+                part.release();
+            }
+        }
+        sender.settle();
     });
 }

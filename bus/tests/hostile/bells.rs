@@ -197,6 +197,28 @@ fn a_bell_that_is_filled_again_and_again() {
     threads(async move { while_served(Scene::new().await, fill).await });
 }
 
+/// It goes on holding everything that it has of the victim.
+#[test]
+fn the_bell_of_a_session_that_was_closed_costs_the_victim_nothing() {
+    threads(async {
+        let Some(mut scene) = Scene::between_users().await else {
+            return eprintln!("skipped, because only root can start a victim of another user");
+        };
+        let fds = scene.number("fds").await;
+        let mut rig = scene.rig();
+        rig.introduce().unwrap();
+        rig.ask_victim().unwrap();
+        rig.frame(&peer::heard_topic(999));
+        rig.connection.end().unwrap();
+        scene.settled().await;
+        scene.victim.until("fds", &fds.to_string()).await;
+        rig.ring();
+        scene.served().await;
+        drop(rig);
+        scene.end().await;
+    });
+}
+
 /// What others write into the counter then fails, and the victim never reads it.
 #[test]
 fn a_bell_that_was_filled_still_wakes_the_victim() {

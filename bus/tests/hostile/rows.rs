@@ -385,7 +385,7 @@ pub fn slots() -> Vec<Row> {
 }
 
 /// What a peer of another user is not permitted, and does all the same. The victim permits it to call `actor`, to
-/// bind `wild`, to publish `in.*` and to subscribe to `out`.
+/// bind `wild` and `echo`, to publish `in.*` and to subscribe to `out`.
 pub fn denied() -> Vec<Row> {
     let vault = |kind, len| {
         move |rig: &mut Rig| {

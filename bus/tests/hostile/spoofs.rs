@@ -147,6 +147,7 @@ fn what_a_peer_of_another_user_says_it_is_does_not_count() {
             .victim
             .expect_after("sessions", "honest@0 original original@0")
             .await;
+        // It may bind this name, and comes after the victim's own user all the same.
         let kind = rig.kind().clone();
         rig.frame(&peer::bound("echo", 1, 1, &kind));
         rig.frame(&peer::unbound("echo", 0, 0));

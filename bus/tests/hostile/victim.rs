@@ -37,7 +37,7 @@ pub fn victim(mut stage: Stage) {
         let mut config = stage.config("victim").ring_slots(16).returns(32).window(64);
         if !stage.args.is_empty() {
             let uid = stage.number(0) as u32;
-            let permit = Permit::uid(uid).call("actor").bind("wild");
+            let permit = Permit::uid(uid).call("actor").bind("wild").bind("echo");
             let permit = permit.publish("in.*").subscribe("out");
             config = config.allow_uids([uid]).permit(permit);
         }

@@ -140,6 +140,7 @@ fn set(config: Config, setting: &str) -> Config {
         "topics" => config.peer_topics(number() as usize),
         "links" => config.peer_links(number() as usize),
         "handshakes" => config.handshakes(number() as usize),
+        "peers" => config.peers(number() as usize),
         "user_peers" => config.user_peers(number() as usize),
         "window" => config.window(number() as u32),
         other => panic!("unknown setting {other}"),
@@ -318,6 +319,10 @@ pub fn party(mut stage: Stage) {
                     }
                     Err(error) => error.to_string(),
                 },
+                "unpublish" => {
+                    publishers.remove(&name).expect("published");
+                    "ok".into()
+                }
                 "send" => {
                     let data = vec![number as u8; number];
                     said(publishers[&name].publish(&Blob { data }))

@@ -101,6 +101,9 @@ fn what_is_permitted_works_and_the_rest_does_not() {
         bob.expect_after("subscribe >", "ok").await;
         bob.expect_after("recv >", &format!("500 true alice@{a}")).await;
         bob.expect_after("try_recv >", "none").await;
+        // Nor does a topic that begins later, and is not permitted, find the subscription that is there.
+        alice.expect_after("publish late 1", "ok").await;
+        alice.expect_after("subscribers late", "1").await;
         // Both of them on one link: what is not permitted holds up nothing.
         for topic in ["orders.new", "gossip"] {
             bob.expect_after(&format!("publish {topic}"), "ok").await;

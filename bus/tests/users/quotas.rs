@@ -169,3 +169,47 @@ fn another_user_has_so_many_handshakes_under_way_and_no_more() {
         host.expect_after("stat violations", "0").await;
     });
 }
+
+#[test]
+fn what_was_withdrawn_does_not_count() {
+    for (setting, begin, end) in [
+        ("names=3", "bind", "unbind"),
+        ("topics=3", "publish", "unpublish"),
+    ] {
+        let place = Place::new();
+        threads(async {
+            let mut host = own(&place, &["host", setting]).await;
+            let mut peer = own(&place, &["peer"]).await;
+            for n in 0..10 {
+                peer.expect_after(&format!("{begin} a{n}"), "ok").await;
+                if n >= 2 {
+                    peer.expect_after(&format!("{end} a{}", n - 2), "ok").await;
+                }
+            }
+            // Three now, and heard of: one more is too much.
+            peer.expect_after(&format!("{begin} b"), "ok").await;
+            host.expect_after("peers", "peer").await;
+            peer.expect_after(&format!("{begin} c"), "ok").await;
+            host.until("stat quotas_exceeded", "1").await;
+            host.until("peers", "").await;
+        });
+    }
+}
+
+#[test]
+fn a_node_has_so_many_peers_and_meets_the_next_when_there_is_room() {
+    let place = Place::new();
+    threads(async {
+        let mut host = own(&place, &["host", "peers=2"]).await;
+        let mut a = own(&place, &["a"]).await;
+        let mut b = own(&place, &["b"]).await;
+        host.until("peers", "a b").await;
+        let mut c = own(&place, &["c"]).await;
+        at_least(&mut host, "handshakes_refused", 1).await;
+        host.expect_after("peers", "a b").await;
+        c.until("peers", "a b").await;
+        a.expect_after("leave", "ok").await;
+        host.until("peers", "b c").await;
+        b.until("peers", "c host").await;
+    });
+}

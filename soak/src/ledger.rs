@@ -194,7 +194,7 @@ impl Books {
 
     /// The topics of a process that runs; `None` if it does not.
     pub fn topics(&self, who: Who) -> Option<Vec<(Entry, [u64; WORDS])>> {
-        read_lines(&self.now(who, "topics")).ok()
+        fs::read(self.now(who, "topics")).ok().map(|bytes| lines(&bytes))
     }
 
     /// Who runs and has a ledger.
@@ -235,13 +235,16 @@ fn read_or_empty(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn read_lines(path: &Path) -> io::Result<Vec<(Entry, [u64; WORDS])>> {
-    let bytes = read_or_empty(path)?;
+    Ok(lines(&read_or_empty(path)?))
+}
+
+fn lines(bytes: &[u8]) -> Vec<(Entry, [u64; WORDS])> {
     let (lines, _) = bytes.as_chunks::<{ LINE as usize }>();
     let line = |line: &[u8; LINE as usize]| {
         // A line that was not begun is all zeros.
         Some((Entry::of(words(&line[..64]))?, words(&line[64..])))
     };
-    Ok(lines.iter().filter_map(line).collect())
+    lines.iter().filter_map(line).collect()
 }
 
 /// The ledger of this process.

@@ -207,7 +207,7 @@ pub fn teller(mut stage: Stage) {
 #[test]
 fn what_was_told_is_handled_although_its_sender_was_killed() {
     // In slots, in buffers, in segments of their own.
-    for (count, len) in [(1000, 0), (500, 20_000), (12, 9 << 20)] {
+    for (count, len) in [(1000, 0), (500, 20_000), (6, 9 << 20)] {
         let place = Place::new();
         system(async {
             let mut server = start(&place, &["server", "actor"]).await;

@@ -32,6 +32,20 @@ pub(super) struct Window {
     pub(super) group: Option<HashMap<u32, Descriptor>>,
 }
 
+impl Window {
+    fn new(mailbox: u32, limit: u32, group: Option<HashMap<u32, Descriptor>>) -> Self {
+        Self {
+            mailbox,
+            limit,
+            held: 0,
+            held_inline: 0,
+            stopped: false,
+            released: false,
+            group,
+        }
+    }
+}
+
 /// A buffer that was or will be sent under several tokens.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SentBuffer {
@@ -123,15 +137,7 @@ impl Sending {
         let route = u16::try_from(self.windows.len())
             .ok()
             .filter(|route| usize::from(*route) < most)?;
-        self.windows.push(Window {
-            mailbox,
-            limit,
-            held: 0,
-            held_inline: 0,
-            stopped: false,
-            released: false,
-            group,
-        });
+        self.windows.push(Window::new(mailbox, limit, group));
         Some(route)
     }
 
@@ -150,15 +156,7 @@ impl Sending {
             *at < LOSSES && window.released && window.held == 0
         })?;
         self.reused_last = at;
-        self.windows[at] = Window {
-            mailbox,
-            limit,
-            held: 0,
-            held_inline: 0,
-            stopped: false,
-            released: false,
-            group,
-        };
+        self.windows[at] = Window::new(mailbox, limit, group);
         u16::try_from(at).ok()
     }
 

@@ -159,6 +159,12 @@ impl Ledger {
         Some(self.hand_out(id))
     }
 
+    /// A buffer of the largest class, which has one in each block: so models bound how many there are.
+    #[cfg(loom)]
+    pub(crate) fn take_block(&mut self) -> Option<BufferId> {
+        self.take(class_of(self.block))
+    }
+
     /// A buffer that will be handed out soon if nothing is freed: `ahead` takes from now.
     pub(crate) fn upcoming(&self, class: usize, ahead: usize) -> Option<BufferId> {
         let free = &self.free[class];

@@ -9,7 +9,7 @@ use loom::thread;
 use super::{Bytes, explore, read_next, returns, ring};
 use crate::shm::{
     descriptor::{BufferRef, Descriptor, SlotKind},
-    ledger::{BufferId, CLASSES, LARGEST, Ledger},
+    ledger::{BufferId, LEAST_BLOCK, Ledger},
     returns::{Return, ReturnReader, ReturnWriter},
     ring::{Consumer, Producer},
     sync::{Mutex, lock},
@@ -45,12 +45,12 @@ impl Sender {
         if !fits(self) || !self.producer.has_room(1).unwrap() {
             return false;
         }
-        let Some(id) = self.books.take(CLASSES - 1) else {
+        let Some(id) = self.books.take_block() else {
             self.take_returns();
             return false;
         };
         let at = self.books.locate(id);
-        self.bytes[at.offset / LARGEST].write(value);
+        self.bytes[at.offset / LEAST_BLOCK].write(value);
         self.tokens.push(Some(id));
         let mut descriptor = Descriptor::new(SlotKind::Tell, 0, 0, ROUTE, value);
         descriptor.set_buffer(BufferRef {
@@ -154,7 +154,7 @@ impl Receiver {
         [0; MESSAGES as usize].map(|_| Part {
             whole: whole.clone(),
             bytes: self.bytes.clone(),
-            at: buffer.offset as usize / LARGEST,
+            at: buffer.offset as usize / LEAST_BLOCK,
             value: descriptor.correlation(),
         })
     }
@@ -164,8 +164,8 @@ impl Receiver {
 fn pair(window: u32, buffers: usize) -> (Sender, Receiver) {
     let (producer, consumer) = ring(2);
     let (writer, returns) = returns(ENTRIES as usize);
-    let mut books = Ledger::default();
-    assert_eq!(books.add_segment(0, buffers * LARGEST), buffers);
+    let mut books = Ledger::new(LEAST_BLOCK);
+    assert_eq!(books.add_segment(0, buffers * LEAST_BLOCK), buffers);
     let bytes = Arc::new(Bytes::some(buffers));
     let receiver = Receiver {
         consumer,

@@ -8,7 +8,7 @@ use loom::thread;
 
 use super::{Bytes, explore, returns};
 use crate::shm::{
-    ledger::{BufferId, CLASSES, LARGEST, Ledger},
+    ledger::{BufferId, LEAST_BLOCK, Ledger},
     returns::{Return, ReturnReader, ReturnWriter},
     sync::{AtomicBool, Mutex, Ordering, lock},
 };
@@ -40,13 +40,13 @@ struct Sending {
 /// The peer holds all the buffers there are; their bytes say 1.
 fn pair() -> (Arc<Node>, ReturnWriter) {
     let (writer, returns) = returns(SENT);
-    let mut ledger = Ledger::default();
-    assert_eq!(ledger.add_segment(0, SENT * LARGEST), SENT);
+    let mut ledger = Ledger::new(LEAST_BLOCK);
+    assert_eq!(ledger.add_segment(0, SENT * LEAST_BLOCK), SENT);
     let bytes = Arc::new(Bytes::some(SENT));
     let tokens = (0..SENT).map(|token| {
-        let id = ledger.take(CLASSES - 1).unwrap();
+        let id = ledger.take_block().unwrap();
         // Each token has the buffer of its number.
-        assert_eq!(ledger.locate(id).offset / LARGEST, token);
+        assert_eq!(ledger.locate(id).offset / LEAST_BLOCK, token);
         bytes[token].write(1);
         Some(id)
     });
@@ -128,11 +128,11 @@ impl Node {
 
     /// A message for somebody else, into any buffer that can be had. Whether there was one.
     fn write_another(&self) -> bool {
-        let Some(id) = lock(&self.books).ledger.take(CLASSES - 1) else {
+        let Some(id) = lock(&self.books).ledger.take_block() else {
             return false;
         };
         let at = lock(&self.books).ledger.locate(id);
-        self.bytes[at.offset / LARGEST].write(2);
+        self.bytes[at.offset / LEAST_BLOCK].write(2);
         true
     }
 

@@ -50,9 +50,7 @@ fn pair(buffers: usize) -> (Arc<Sender>, Consumer, ReturnWriter, Arc<Vec<Bytes>>
 
 impl Sender {
     fn take(&self) -> Option<BufferId> {
-        let mut books = lock(&self.books);
-        let class = books.class_of(LEAST_BLOCK)?;
-        books.take(class)
+        lock(&self.books).take_block()
     }
 
     /// Sends `value` if a buffer and a slot can be had.

@@ -6,7 +6,7 @@ use loom::thread;
 
 use super::{Task, explore};
 use crate::shm::{
-    ledger::{BufferId, CLASSES, LARGEST, Ledger},
+    ledger::{BufferId, LEAST_BLOCK, Ledger},
     sync::{Mutex, lock},
     waiters::Waiters,
 };
@@ -20,8 +20,8 @@ struct Pool {
 impl Pool {
     /// With so many buffers.
     fn of(buffers: usize) -> Arc<Self> {
-        let mut ledger = Ledger::default();
-        assert_eq!(ledger.add_segment(0, buffers * LARGEST), buffers);
+        let mut ledger = Ledger::new(LEAST_BLOCK);
+        assert_eq!(ledger.add_segment(0, buffers * LEAST_BLOCK), buffers);
         Arc::new(Self {
             books: Mutex::new(ledger),
             waiters: Waiters::new(),
@@ -29,7 +29,7 @@ impl Pool {
     }
 
     fn take(&self) -> Option<BufferId> {
-        lock(&self.books).take(CLASSES - 1)
+        lock(&self.books).take_block()
     }
 
     fn take_when_there_is_one(&self) -> BufferId {

@@ -84,7 +84,10 @@ impl Party {
                 "ok".to_owned()
             }
             "forget" => {
-                self.listeners.remove(id);
+                if let Some(listener) = self.listeners.remove(id) {
+                    // Dropped alone it would end in its task, some time after the answer.
+                    listener.end().await;
+                }
                 "ok".to_owned()
             }
             "count" => self.listeners[id].count().to_string(),

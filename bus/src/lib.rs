@@ -53,8 +53,9 @@ mod topic;
 #[cfg(not(loom))]
 pub use {
     actor::{
-        Accepts, Address, Ask, AskInPlace, AskLoan, Bind, BindAddr, Bound, Forwarded, InPlace, Loan, OnPanic,
-        OpenAddress, OpenInPlace, OpenLoan, Presence, Protocol, SendInPlace, SendLoan, Tell, TellAll, Watch,
+        Accepts, Address, Ask, AskAll, AskInPlace, AskLoan, Bind, BindAddr, Bound, Forwarded, InPlace, Loan,
+        OnPanic, OpenAddress, OpenInPlace, OpenLoan, Presence, Protocol, SendInPlace, SendLoan, Tell,
+        TellAll, Watch,
     },
     bus::Bus,
     config::{Config, Spin},

@@ -2,13 +2,15 @@
 
 use std::{
     fmt,
-    future::IntoFuture,
+    future::{IntoFuture, poll_fn},
     marker::PhantomData,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
+
+use futures_core::Stream;
 
 use super::{
     loan::{Loan, OpenLoan},
@@ -197,6 +199,41 @@ impl<P> Address<P> {
         let deadline = self.route.node.config.ask_deadline;
         Ask(session::ask::Ask::new(&self.route, P::INDEX, message, deadline))
     }
+
+    /// Asks for each of these messages, and gives the replies in their order, as a [`Stream`] or by [`AskAll::next`]. Up to 128
+    /// asks, or [as many as are said](AskAll::in_flight), are in flight at a time; more are sent as replies are taken. Asks of up to
+    /// 1 KiB share buffers, as with [`tell_all`](Address::tell_all), and so do replies of up to 96 bytes that their handler returns at
+    /// once; such a reply waits for the next handler, and for 31 others at most. Each ask has its own outcome, its own place in the window,
+    /// and its own time: `Config::ask_deadline` or the [deadline](AskAll::deadline) given.
+    ///
+    /// ```no_run
+    /// # use shmbus::prelude::*;
+    /// #[derive(ShmMessage)] #[shm(reply = u32)] pub struct Double { pub of: u32 }
+    /// # async fn f(bus: Bus) -> Result<(), Box<dyn std::error::Error>> {
+    /// let doubler = bus.address::<Double>("doubler").await?;
+    /// let numbers: Vec<Double> = (0..1000).map(|of| Double { of }).collect();
+    /// let mut doubled = doubler.ask_all(&numbers);
+    /// while let Some(reply) = doubled.next().await {
+    ///     println!("{}", *reply?);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Each item is `Ok`, or one of [`AskError`]; after an error the others still come.
+    pub fn ask_all<'a, 'm, M: ShmMessage, At, I>(&'a self, messages: I) -> AskAll<'a, 'm, M, I::IntoIter>
+    where
+        P: Accepts<M, At>,
+        I: IntoIterator<Item = &'m M>,
+    {
+        let deadline = self.route.node.config.ask_deadline;
+        AskAll(session::ask_all::AskAll::new(
+            &self.route,
+            P::INDEX,
+            messages.into_iter(),
+            deadline,
+        ))
+    }
 }
 
 impl<P: Protocol> Address<P> {
@@ -259,5 +296,39 @@ impl<M: ShmMessage> Future for Ask<'_, M> {
     type Output = Result<Received<M::Reply>, AskError>;
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+/// The replies to [`Address::ask_all`], in the order of the asks. Nothing is sent before it is polled. Dropped, it gives
+/// back everything it holds.
+#[must_use = "streams do nothing unless polled"]
+#[derive(Debug)]
+pub struct AskAll<'a, 'm, M: ShmMessage, I>(session::ask_all::AskAll<'a, 'm, M, I, M::Reply>);
+
+impl<'m, M: ShmMessage, I: Iterator<Item = &'m M>> AskAll<'_, 'm, M, I> {
+    /// Gives each ask at most this long for its reply, from when it is archived to be sent.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.0.set_deadline(deadline);
+        self
+    }
+
+    /// Has at most so many asks in flight (at least one), those counted whose reply was not taken yet. The receiver's window and
+    /// the link's places for replies bound them as well.
+    pub fn in_flight(mut self, asks: usize) -> Self {
+        self.0.set_in_flight(asks);
+        self
+    }
+
+    /// The reply to the next message, or why there is none; `None` after the last. Cancel safe.
+    pub async fn next(&mut self) -> Option<Result<Received<M::Reply>, AskError>> {
+        poll_fn(|cx| self.0.poll_next(cx)).await
+    }
+}
+
+impl<'m, M: ShmMessage, I: Iterator<Item = &'m M>> Stream for AskAll<'_, 'm, M, I> {
+    type Item = Result<Received<M::Reply>, AskError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().0.poll_next(cx)
     }
 }

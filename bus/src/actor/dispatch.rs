@@ -25,6 +25,7 @@ use crate::{
         mailbox::Mailbox,
         node::Node,
         port::{Helper, Step},
+        replies::Replies,
     },
     shm::inbound::ReleaseBatch,
 };
@@ -198,6 +199,7 @@ impl<A: Actor<Context = Context<A>>> Drain<A> {
     /// Handles what was taken. Returns how many messages; fewer than `budget` if the actor waits.
     fn handle(&mut self, actor: &mut A, ctx: &mut Context<A>, budget: usize) -> usize {
         let batch = ReleaseBatch::begin();
+        let replies = Replies::begin();
         let mut handled = 0;
         while handled < budget && !ctx.waiting() {
             let Some(message) = self.taken.front() else {
@@ -210,6 +212,7 @@ impl<A: Actor<Context = Context<A>>> Drain<A> {
             }
             self.taken.pass();
         }
+        drop(replies);
         match batch {
             Some(batch) if !self.taken.is_empty() && !ctx.waiting() => batch.go_on(),
             batch => drop(batch),

@@ -9,7 +9,7 @@ pub(crate) mod loan;
 pub(crate) mod protocol;
 pub(crate) mod watch;
 
-pub use address::{Address, Ask, OpenAddress, Tell, TellAll};
+pub use address::{Address, Ask, AskAll, OpenAddress, Tell, TellAll};
 pub use bind::{Bind, Bound, OnPanic};
 pub use forward::{BindAddr, Forwarded};
 pub use in_place::{AskInPlace, InPlace, OpenInPlace, SendInPlace};

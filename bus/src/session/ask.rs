@@ -108,45 +108,7 @@ impl<'a, C: Content, R: ShmRoot> Ask<'a, C, R> {
 
     fn finish(&mut self, outcome: Outcome) -> Result<Received<R>, AskError> {
         self.ticket = None;
-        let route = self.route;
-        // Copied for errors only: an answered ask allocates nothing.
-        let name = || route.name.to_string();
-        match outcome {
-            Outcome::Reply(lease) => match Received::new(lease, route.node.config.trust) {
-                // Said anew instead of passed on, which would move it once more.
-                Ok(reply) => Ok(reply),
-                Err(refused) => {
-                    let (lease, error) = *refused;
-                    drop(lease);
-                    tracing::warn!(name = &*route.name, %error, "malformed reply");
-                    route.link.session.violated(Violation::Archive);
-                    Err(AskError::Malformed { name: name() })
-                }
-            },
-            Outcome::Malformed => Err(AskError::Malformed { name: name() }),
-            Outcome::Deadline => Err(AskError::Deadline {
-                name: name(),
-                after: self.deadline,
-            }),
-            Outcome::PeerLost if route.port.is_closed() || route.node.is_closed() => {
-                Err(AskError::Send(SendError::Closed { name: name() }))
-            }
-            Outcome::PeerLost => Err(AskError::PeerLost { name: name() }),
-            Outcome::Failed(Failure::Panicked) => Err(AskError::HandlerPanicked { name: name() }),
-            Outcome::Failed(Failure::Stopped) => Err(AskError::Stopped { name: name() }),
-            Outcome::Failed(Failure::TooLarge) => Err(AskError::Reply {
-                name: name(),
-                problem: "it is larger than the replier's `Config::message_bytes`",
-            }),
-            Outcome::Failed(Failure::Memory) => Err(AskError::Reply {
-                name: name(),
-                problem: "the replier has no memory (its `Config::pool_bytes`)",
-            }),
-            Outcome::Failed(Failure::Archive) => Err(AskError::Reply {
-                name: name(),
-                problem: "it could not be archived",
-            }),
-        }
+        finish(self.route, self.deadline, outcome)
     }
 
     fn poll_sending(&mut self, cx: &Context<'_>) -> Poll<Result<(), AskError>> {
@@ -183,6 +145,52 @@ impl<'a, C: Content, R: ShmRoot> Ask<'a, C, R> {
                 }
             }
         }
+    }
+}
+
+/// What the asker is told.
+pub(super) fn finish<R: ShmRoot>(
+    route: &Route,
+    deadline: Duration,
+    outcome: Outcome,
+) -> Result<Received<R>, AskError> {
+    // Copied for errors only: an answered ask allocates nothing.
+    let name = || route.name.to_string();
+    match outcome {
+        Outcome::Reply(lease) => match Received::new(lease, route.node.config.trust) {
+            // Said anew instead of passed on, which would move it once more.
+            Ok(reply) => Ok(reply),
+            Err(refused) => {
+                let (lease, error) = *refused;
+                drop(lease);
+                tracing::warn!(name = &*route.name, %error, "malformed reply");
+                route.link.session.violated(Violation::Archive);
+                Err(AskError::Malformed { name: name() })
+            }
+        },
+        Outcome::Malformed => Err(AskError::Malformed { name: name() }),
+        Outcome::Deadline => Err(AskError::Deadline {
+            name: name(),
+            after: deadline,
+        }),
+        Outcome::PeerLost if route.port.is_closed() || route.node.is_closed() => {
+            Err(AskError::Send(SendError::Closed { name: name() }))
+        }
+        Outcome::PeerLost => Err(AskError::PeerLost { name: name() }),
+        Outcome::Failed(Failure::Panicked) => Err(AskError::HandlerPanicked { name: name() }),
+        Outcome::Failed(Failure::Stopped) => Err(AskError::Stopped { name: name() }),
+        Outcome::Failed(Failure::TooLarge) => Err(AskError::Reply {
+            name: name(),
+            problem: "it is larger than the replier's `Config::message_bytes`",
+        }),
+        Outcome::Failed(Failure::Memory) => Err(AskError::Reply {
+            name: name(),
+            problem: "the replier has no memory (its `Config::pool_bytes`)",
+        }),
+        Outcome::Failed(Failure::Archive) => Err(AskError::Reply {
+            name: name(),
+            problem: "it could not be archived",
+        }),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The asks of a port that wait for their reply.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     task::Waker,
     time::{Duration, Instant},
@@ -86,7 +87,16 @@ impl Entry {
         !self.taken && self.outcome.is_none() && self.replied.is_none()
     }
 
+    /// A small reply, if one came.
+    #[inline]
+    fn take_inline(&mut self) -> Option<Lease> {
+        self.replied
+            .take_if(|_| !self.reply.has_buffer() && self.reply.inline().is_ok())
+            .map(|_| Lease::inline(&self.reply, None))
+    }
+
     /// What came, if something did.
+    #[inline]
     fn take(&mut self) -> Option<Outcome> {
         let Some(inbound) = self.replied.take() else {
             return self.outcome.take();
@@ -120,7 +130,6 @@ impl Asks {
         let index = match self.free.pop() {
             Some(index) => {
                 let entry = &mut self.entries[index as usize];
-                entry.generation = entry.generation.wrapping_add(1);
                 entry.link = link;
                 entry.deadline = None;
                 entry.waker = None;
@@ -208,6 +217,26 @@ impl Asks {
         outcome
     }
 
+    /// Takes the outcome to the end of `into`, if it is there. Returns whether it was.
+    #[inline]
+    pub(crate) fn take_into(&mut self, ticket: Ticket, into: &mut VecDeque<Outcome>) -> bool {
+        let Some(entry) = self.find(ticket) else {
+            return false;
+        };
+        // Small replies are made where they stay until they are taken.
+        if let Some(reply) = entry.take_inline() {
+            into.push_back(Outcome::Reply(reply));
+        } else if let Some(outcome) = entry.take() {
+            into.push_back(outcome);
+        } else {
+            return false;
+        }
+        entry.taken = true;
+        self.completed -= 1;
+        self.recycle(ticket);
+        true
+    }
+
     /// The asker has gone. Returns an outcome that it did not take.
     pub(crate) fn abandon(&mut self, ticket: Ticket) -> Option<Outcome> {
         let entry = self.find(ticket)?;
@@ -222,9 +251,11 @@ impl Asks {
     fn recycle(&mut self, ticket: Ticket) {
         let index = ticket.index();
         if self.entries[index].taken && self.entries[index].settled {
-            self.entries[index].taken = false;
-            // The generation moves on with the next user; until then nothing waits here.
-            self.entries[index].link = u32::MAX;
+            let entry = &mut self.entries[index];
+            entry.taken = false;
+            // Neither a late reply nor whoever still has the ticket finds it.
+            entry.generation = entry.generation.wrapping_add(1);
+            entry.link = u32::MAX;
             self.free.push(index as u32);
         }
     }

@@ -6,6 +6,7 @@ use super::{
     asks::Failure,
     link::{Link, NoSend, Parcel},
     parcel::{self, Packing},
+    replies,
     topics::subscription::Attachment,
     unbatch::{self, Unbatch},
 };
@@ -65,6 +66,7 @@ impl Delivery {
             Sender::Asker(link) => Some(Responder {
                 link,
                 correlation: self.descriptor.correlation(),
+                of_batch: false,
                 answered: false,
             }),
             Sender::Any | Sender::Publisher(_) => None,
@@ -120,6 +122,15 @@ impl Delivery {
             .ok()
     }
 
+    /// Opens a batch.
+    fn unbatch(&mut self, inbound: Arc<Inbound>) -> Result<Unbatch, (Arc<Inbound>, Violation)> {
+        let asker = match std::mem::replace(&mut self.sender, Sender::Any) {
+            Sender::Asker(link) => Some(link),
+            Sender::Any | Sender::Publisher(_) => None,
+        };
+        Unbatch::new(&self.descriptor, inbound, asker)
+    }
+
     /// Releases it unopened, and leaves its place empty.
     #[inline]
     fn clear(&mut self) {
@@ -131,6 +142,12 @@ impl Delivery {
 
     #[cold]
     fn discard(&mut self, inbound: Arc<Inbound>) {
+        if self.descriptor.is_batch() && matches!(self.sender, Sender::Asker(_)) {
+            if let Err((inbound, violation)) = self.unbatch(inbound) {
+                inbound.violated(violation);
+            }
+            return;
+        }
         drop(self.responder());
         if self.descriptor.is_batch() {
             let messages = self.messages() as u32;
@@ -233,10 +250,7 @@ impl Deliveries {
     fn unbatch(&mut self) {
         let at = self.at(0);
         let front = &mut self.places[at];
-        let opened = front
-            .inbound
-            .take()
-            .map(|inbound| Unbatch::new(&front.descriptor, inbound));
+        let opened = front.inbound.take().map(|inbound| front.unbatch(inbound));
         self.leave();
         match opened {
             Some(Ok(mut batch)) => self.unbatch = batch.advance().then_some(batch),
@@ -300,7 +314,7 @@ impl Front<'_> {
     pub(crate) fn responder(&mut self) -> Option<Responder> {
         match self {
             Front::Alone(delivery) => delivery.responder(),
-            Front::OfBatch(_) => None,
+            Front::OfBatch(batch) => batch.responder(),
         }
     }
 
@@ -319,12 +333,29 @@ impl Front<'_> {
 pub(crate) struct Responder {
     link: Arc<Link>,
     correlation: u64,
+    /// Its ask came with others, whose replies may go with this one.
+    of_batch: bool,
     answered: bool,
 }
 
 impl Responder {
+    /// Answers an ask that came in a batch.
+    #[inline]
+    pub(super) fn of_batch(link: Arc<Link>, correlation: u64) -> Self {
+        Self {
+            link,
+            correlation,
+            of_batch: true,
+            answered: false,
+        }
+    }
+
     /// Archives the reply and sends it. Its place was reserved by the ask.
     pub(crate) fn reply<R: ShmRoot>(mut self, reply: &R) {
+        if self.of_batch && replies::gather(&self.link, self.correlation, reply) {
+            self.answered = true;
+            return;
+        }
         let session = &self.link.session;
         let mut descriptor = Descriptor::new(SlotKind::Reply, 0, 0, 0, self.correlation);
         if parcel::pack_inline(reply, &mut descriptor) {
@@ -355,12 +386,12 @@ impl Responder {
 
     fn send(&mut self, mut descriptor: Descriptor, mut parcel: Option<Parcel>) {
         self.answered = true;
-        match self.link.send_reply(&mut descriptor, &mut parcel) {
+        match self.link.send_reply(&mut descriptor, &mut parcel, 1) {
             Ok(()) => {}
             // A reply whose segment could not be announced: the asker learns that there was no memory.
             Err(NoSend::Full(_)) => {
                 let mut failed = Self::failed(Failure::Memory, self.correlation);
-                let _ = self.link.send_reply(&mut failed, &mut None);
+                let _ = self.link.send_reply(&mut failed, &mut None, 1);
             }
             // The asker is gone, and learned so by its own means.
             Err(NoSend::Lost | NoSend::Stopped) => {}

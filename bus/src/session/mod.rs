@@ -3,6 +3,7 @@
 //! This floor knows tokio and not actix. `shm` and `message` lie below it, `actor` above.
 
 pub(crate) mod ask;
+pub(crate) mod ask_all;
 pub(crate) mod asks;
 pub(crate) mod budget;
 pub(crate) mod counters;
@@ -20,11 +21,13 @@ pub(crate) mod mailboxes;
 pub(crate) mod names;
 pub(crate) mod node;
 pub(crate) mod opening;
+pub(crate) mod packer;
 pub(crate) mod parcel;
 pub(crate) mod peer;
 pub(crate) mod port;
 pub(crate) mod port_task;
 pub(crate) mod registry;
+pub(crate) mod replies;
 pub(crate) mod route;
 pub(crate) mod schemas;
 pub(crate) mod socket;

@@ -215,8 +215,8 @@ impl Route {
     }
 
     /// See [`Link::batch_limit`].
-    pub(crate) fn batch_limit(&self) -> u32 {
-        self.link.batch_limit(self.route)
+    pub(crate) fn batch_limit(&self, asks: bool) -> u32 {
+        self.link.batch_limit(self.route, asks)
     }
 
     /// Packs, after taking back what any peer has released if there was no memory.

@@ -7,26 +7,18 @@ use std::{
 };
 
 use super::{
-    link::{NoSend, Parcel, Request},
-    parcel,
-    route::{Content, Route},
+    link::{NoSend, Request},
+    packer::{Packed, Packer},
+    route::Route,
     tell::wait_for_room,
 };
 use crate::{
     error::{Bound, SendError, TellAllError},
-    message::{ShmRoot, archive_into},
-    shm::{
-        batch::{self, Layout},
-        descriptor::SlotKind,
-        pool::Buffer,
-    },
+    message::ShmRoot,
 };
 
 /// Messages archived before any of them is sent.
 const RUN: usize = 128;
-
-/// Fewer messages travel one by one: a batch costs a buffer, and its way back.
-const FEW: usize = 8;
 
 /// Sends messages in their order, each as soon as there is room. Dropped before it is done, it has sent some of
 /// them and not the others.
@@ -34,163 +26,45 @@ const FEW: usize = 8;
 #[derive(Debug)]
 pub(crate) struct TellAll<'a, 'm, T, I> {
     route: &'a Route,
-    message: usize,
-    messages: I,
-    /// The next one, if there was no memory for it.
-    next: Option<&'m T>,
+    packer: Packer<'a, 'm, T, I>,
     /// Archived, not sent.
     packed: VecDeque<Request>,
     /// Why no more are archived: told when those before have been sent.
     failed: Option<SendError>,
-    ended: bool,
-    /// Messages taken from `messages`.
-    taken: usize,
     sent: usize,
-    /// Most messages in a batch.
-    batch_limit: u32,
 }
 
 impl<'a, 'm, T: ShmRoot, I: Iterator<Item = &'m T>> TellAll<'a, 'm, T, I> {
     pub(crate) fn new(route: &'a Route, message: usize, messages: I) -> Self {
         Self {
             route,
-            message,
-            messages,
-            next: None,
+            packer: Packer::new(route, message, messages, false),
             packed: VecDeque::new(),
             failed: None,
-            ended: false,
-            taken: 0,
             sent: 0,
-            batch_limit: route.batch_limit(),
         }
-    }
-
-    /// The next message; the one that there was no memory for comes first.
-    #[inline]
-    fn take(&mut self) -> Option<&'m T> {
-        let next = self.next.take().or_else(|| {
-            self.taken += 1;
-            self.messages.next()
-        });
-        self.ended = next.is_none();
-        next
-    }
-
-    /// Whether so many messages are on their way that it pays to put them into one buffer.
-    fn are_many(&self) -> bool {
-        self.batch_limit as usize >= FEW && (self.taken >= FEW || self.messages.size_hint().0 >= FEW)
     }
 
     /// Archives the next messages. `Err`: there is no memory for the first of them.
     fn pack(&mut self) -> Result<(), Bound> {
-        let mut count = self
-            .packed
-            .iter()
-            .map(|request| request.messages as usize)
-            .sum::<usize>();
-        while count < RUN && !self.ended {
-            let before = self.packed.len();
-            if self.are_many() {
-                self.pack_batch();
-            }
-            if self.packed.len() == before && !self.ended {
-                match self.pack_one() {
-                    Ok(()) => {}
-                    Err(bound) if self.packed.is_empty() => return Err(bound),
-                    Err(_) => return Ok(()),
+        let packed = self.packed.iter().map(|request| request.messages as usize);
+        let mut count = packed.sum::<usize>();
+        while count < RUN && !self.packer.has_ended() {
+            match self.packer.pack(u32::MAX, || 0) {
+                Packed::Request(request) => {
+                    count += request.messages as usize;
+                    self.packed.push_back(request);
                 }
-            }
-            let added = self.packed.iter().skip(before);
-            count += added.map(|request| request.messages as usize).sum::<usize>();
-        }
-        Ok(())
-    }
-
-    /// Archives one message that travels alone.
-    fn pack_one(&mut self) -> Result<(), Bound> {
-        let Some(mut message) = self.take() else {
-            return Ok(());
-        };
-        let mut descriptor = self.route.descriptor(SlotKind::Tell, self.message, 0);
-        let mut parcel = None;
-        if !message.pack_inline(&mut descriptor) {
-            match message.pack(self.route) {
-                Ok(packed) => parcel = Some(packed),
-                Err(SendError::Full { bound, .. }) => {
-                    self.next = Some(message);
-                    return Err(bound);
-                }
-                Err(error) => {
+                Packed::Full(bound) if self.packed.is_empty() => return Err(bound),
+                Packed::Full(_) => break,
+                Packed::Failed(error) => {
                     self.failed = Some(error);
-                    self.ended = true;
-                    return Ok(());
+                    self.packer.end();
                 }
+                Packed::End => {}
             }
         }
-        self.packed.push_back(Request {
-            descriptor,
-            parcel,
-            messages: 1,
-        });
         Ok(())
-    }
-
-    /// Archives as many small messages as one buffer takes; none if there is no memory, or the next one is not small.
-    fn pack_batch(&mut self) {
-        let Some(first) = self.take() else {
-            return;
-        };
-        self.next = Some(first);
-        let session = &self.route.link.session;
-        if is_long(first) {
-            return;
-        }
-        // As much as the messages take that are known to follow, if they are like the first one.
-        let each = first.size_bound().unwrap_or(batch::LONGEST);
-        let follow = match self.messages.size_hint().0 {
-            0 => self.batch_limit as usize,
-            count => count + 1,
-        };
-        let bytes = batch::bytes(each, follow).min(session.message_limit);
-        let Ok(mut buffer) = parcel::buffer(&session.pool, bytes) else {
-            return;
-        };
-        let mut layout = Layout::begin(buffer.bytes());
-        while layout.count() < self.batch_limit
-            && let Some(message) = self.take()
-        {
-            if is_long(message) || !self.put(message, &mut buffer, bytes, &mut layout) {
-                // In the next batch, or alone, where what is wrong with it is found out again and told.
-                self.next = Some(message);
-                break;
-            }
-        }
-        let count = layout.count();
-        if count > 0 {
-            self.packed.push_back(Request {
-                descriptor: self.route.descriptor(SlotKind::Batch, self.message, count.into()),
-                parcel: Some(Parcel::Buffer(buffer, layout.len())),
-                messages: count,
-            });
-        }
-    }
-
-    /// Archives a message behind the others of its batch. `false`: there is no room for it, or it is not small.
-    #[inline]
-    fn put(&self, message: &T, buffer: &mut Buffer, bytes: usize, layout: &mut Layout) -> bool {
-        let batch = &mut buffer.bytes_mut()[..bytes];
-        let Some(room) = layout.room(bytes) else {
-            return false;
-        };
-        let archived = archive_into(message, &mut batch[room]);
-        if let Ok(len) = archived
-            && len <= batch::LONGEST
-        {
-            layout.add(batch, len);
-            return true;
-        }
-        false
     }
 
     /// Sends what there is room for. `Err`: there was none for the first. `Ok(true)`: all is done.
@@ -205,17 +79,11 @@ impl<'a, 'm, T: ShmRoot, I: Iterator<Item = &'m T>> TellAll<'a, 'm, T, I> {
             Err(why) => {
                 self.packed.clear();
                 self.failed = Some(self.route.refusal(why));
-                self.ended = true;
+                self.packer.end();
             }
         }
-        Ok(self.ended && self.packed.is_empty())
+        Ok(self.packer.has_ended() && self.packed.is_empty())
     }
-}
-
-/// Whether it is known to be too long for a batch.
-#[inline]
-fn is_long<T: ShmRoot>(message: &T) -> bool {
-    message.size_bound().is_some_and(|bound| bound > batch::LONGEST)
 }
 
 /// Nothing in it is pinned.

@@ -2,7 +2,10 @@
 
 use std::{ops::Range, sync::Arc};
 
-use super::delivery::refuse;
+use super::{
+    delivery::{Responder, refuse},
+    link::Link,
+};
 use crate::{
     message::{Received, ShmMessage, Trust},
     shm::{
@@ -15,12 +18,17 @@ use crate::{
     },
 };
 
-/// A batch whose messages are read one by one, where they lie. Dropped before the last, it releases the others unread.
+/// A batch whose messages are read one by one, where they lie. Dropped before the last, it releases the others unread, and
+/// tells those who asked that the actor has stopped.
 #[derive(Debug)]
 pub(crate) struct Unbatch {
     /// Its memory, which goes back when the last message that lies there is released.
     whole: Arc<Lease>,
     inbound: Arc<Inbound>,
+    /// Where the replies go, if they are asks.
+    asker: Option<Arc<Link>>,
+    /// The correlation of the ask whose turn it is, until somebody is there to answer it.
+    asked: Option<u64>,
     /// What the slot said, of all messages.
     head: Head,
     /// Where the message is whose turn it is, until it is opened.
@@ -36,6 +44,7 @@ impl Unbatch {
     pub(crate) fn new(
         descriptor: &Descriptor,
         inbound: Arc<Inbound>,
+        asker: Option<Arc<Link>>,
     ) -> Result<Self, (Arc<Inbound>, Violation)> {
         let left = match batch::count(descriptor.correlation()) {
             Ok(count) => count,
@@ -46,6 +55,8 @@ impl Unbatch {
         Ok(Self {
             whole: Arc::new(whole),
             inbound,
+            asker,
+            asked: None,
             head: descriptor.head,
             current: None,
             end: 0,
@@ -59,6 +70,7 @@ impl Unbatch {
         if self.current.take().is_some() {
             release(&self.inbound, self.head, 1);
         }
+        drop(self.responder());
         if self.left == 0 {
             return false;
         }
@@ -67,6 +79,9 @@ impl Unbatch {
             Ok(message) => {
                 self.end = message.end;
                 self.left -= 1;
+                if self.asker.is_some() {
+                    self.asked = Some(batch::correlation(self.whole.bytes(), &message));
+                }
                 self.current = Some(message);
                 true
             }
@@ -81,6 +96,14 @@ impl Unbatch {
     #[inline]
     pub(crate) fn message(&self) -> u16 {
         self.head.message()
+    }
+
+    /// What answers the ask whose turn it is; without an answer it tells the asker that the actor has stopped.
+    #[inline]
+    pub(crate) fn responder(&mut self) -> Option<Responder> {
+        let asker = self.asker.as_ref()?;
+        let correlation = self.asked.take()?;
+        Some(Responder::of_batch(asker.clone(), correlation))
     }
 
     /// Calls `f` with the message whose turn it is. `None`: it was opened before, or it is no valid one, and its session is
@@ -106,6 +129,7 @@ impl Unbatch {
 
 impl Drop for Unbatch {
     fn drop(&mut self) {
+        while self.asker.is_some() && self.advance() {}
         release(&self.inbound, self.head, self.left());
     }
 }

@@ -1,14 +1,15 @@
 //! Many small messages in one buffer: a batch, which one slot names.
 //!
 //! ```text
-//! 0     length of the first message, u32, and 12 bytes of nothing
+//! 0     length of the first message, u32, and 4 bytes of nothing
+//! 8     its correlation, u64: of an ask or a reply
 //! 16    the first message
 //!       ... up to a multiple of 16
 //!       length of the second message, and so on
 //! ```
 //!
 //! A message of 64 bytes takes 80 of them, where two slots take 128 and an entry in every queue on the way. The slot says
-//! how many messages there are, the buffer's length where they end.
+//! how many messages there are, the buffer's length where they end. Tells travel in batches, asks, and small replies.
 
 use std::ops::Range;
 
@@ -18,8 +19,11 @@ use super::{
     prefetch,
 };
 
-/// A message's length stands in so many bytes before it; messages start at multiples of it.
+/// A message's length and correlation stand in so many bytes before it; messages start at multiples of it.
 const STEP: usize = 16;
+
+/// How far before a message its correlation stands.
+const CORRELATION: usize = 8;
 
 /// Most messages in a batch.
 pub(crate) const MOST: u32 = 128;
@@ -68,9 +72,10 @@ impl Layout {
 
     /// A message of `len` bytes stands at the beginning of the [room](Self::room) in `batch`.
     #[inline]
-    pub(crate) fn add(&mut self, batch: &mut [u8], len: usize) {
+    pub(crate) fn add(&mut self, batch: &mut [u8], len: usize, correlation: u64) {
         let from = self.next + STEP;
         batch[self.next..self.next + 4].copy_from_slice(&(len as u32).to_ne_bytes());
+        batch[from - CORRELATION..from].copy_from_slice(&correlation.to_ne_bytes());
         self.end = from + len;
         let next = self.end.next_multiple_of(STEP);
         for ahead in (self.next..next).step_by(LINE) {
@@ -108,6 +113,15 @@ pub(crate) fn message(batch: &[u8], at: usize) -> Result<Range<usize>, Violation
     Ok(found)
 }
 
+/// The correlation of a message that [`message`] found.
+#[inline]
+pub(crate) fn correlation(batch: &[u8], message: &Range<usize>) -> u64 {
+    let said = batch
+        .get(message.start.wrapping_sub(CORRELATION)..)
+        .and_then(|rest| rest.first_chunk());
+    said.map_or(0, |said| u64::from_ne_bytes(*said))
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use proptest::prelude::*;
@@ -125,15 +139,16 @@ mod tests {
                 };
                 prop_assert!(room.start.is_multiple_of(STEP));
                 batch[room.start..room.start + message.len()].copy_from_slice(message);
-                layout.add(&mut batch, message.len());
+                layout.add(&mut batch, message.len(), u64::MAX - packed);
                 packed += 1;
             }
             prop_assert!(packed > 0);
-            prop_assert_eq!(layout.count(), packed);
+            prop_assert_eq!(u64::from(layout.count()), packed);
             let (batch, mut at) = (&batch[..layout.len()], 0);
-            for message in &messages[..packed as usize] {
+            for (number, message) in (0..packed).zip(&messages) {
                 let found = super::message(batch, at).unwrap();
                 prop_assert_eq!(&batch[found.clone()], &message[..]);
+                prop_assert_eq!(correlation(batch, &found), u64::MAX - number);
                 at = found.end;
             }
             prop_assert!(super::message(batch, at).is_err(), "one more than there are");

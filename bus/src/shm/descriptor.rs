@@ -21,6 +21,10 @@ pub(crate) enum SlotKind {
     Publish = 5,
     /// Many tells in one buffer; how many stands in the correlation's place.
     Batch = 6,
+    /// The same of asks, each with its correlation.
+    AskBatch = 7,
+    /// The same of replies to asks of a batch.
+    ReplyBatch = 8,
 }
 
 /// The payload stands in a buffer of the pool instead of the slot.
@@ -60,6 +64,8 @@ impl Head {
             4 => Ok(SlotKind::Fail),
             5 => Ok(SlotKind::Publish),
             6 => Ok(SlotKind::Batch),
+            7 => Ok(SlotKind::AskBatch),
+            8 => Ok(SlotKind::ReplyBatch),
             other => Err(Violation::Kind(other)),
         }
     }
@@ -97,10 +103,16 @@ impl Head {
         1 + u64::from(usize::from(self.inline_len()) > SLOT_BYTES)
     }
 
-    /// Whether it is a batch.
+    /// Whether it is a batch of requests.
     #[inline]
     pub(crate) fn is_batch(self) -> bool {
-        (self.0[0] >> 32) as u8 == SlotKind::Batch as u8
+        matches!((self.0[0] >> 32) as u8, 6 | 7)
+    }
+
+    /// Whether it is an ask, or a batch of them.
+    #[inline]
+    pub(crate) fn wants_reply(self) -> bool {
+        matches!((self.0[0] >> 32) as u8, 2 | 7)
     }
 
     #[inline]
@@ -180,6 +192,22 @@ impl Descriptor {
     pub(crate) fn set_inline(&mut self, payload: &Inline) {
         self.payload = payload.bytes;
         self.set_inline_len(payload.len.into());
+    }
+
+    /// Makes it the reply to an ask that came in a batch, of at most [`INLINE_BYTES`]; `from` may go on behind it.
+    #[inline]
+    pub(crate) fn set_reply(&mut self, from: &[u8], len: usize, correlation: u64) -> Result<(), Violation> {
+        if len > INLINE_BYTES {
+            return Err(Violation::Batch);
+        }
+        self.head = Self::new(SlotKind::Reply, 0, 0, 0, correlation).head;
+        // As many as fit, where there are: a copy of a known length is a few instructions. Nobody sees what is behind `len`.
+        match from.first_chunk() {
+            Some(bytes) => self.payload = *bytes,
+            None => self.payload[..from.len()].copy_from_slice(from),
+        }
+        self.set_inline_len(len);
+        Ok(())
     }
 
     pub(crate) fn set_buffer(&mut self, buffer: BufferRef) {

@@ -189,6 +189,16 @@ impl Lease {
         true
     }
 
+    /// Gives a message in a buffer back, and the peer finds that when this returns.
+    pub(crate) fn give_back_now(mut self) {
+        if let Bytes::Shared(Shared { bytes, inbound, .. }) | Bytes::Copied(_, Shared { bytes, inbound, .. }) =
+            &mut self.0
+            && let Some(inbound) = inbound.take()
+        {
+            inbound.give_back_now(Return::Token(bytes.token));
+        }
+    }
+
     /// These bytes are not what their sender should have sent: its session is closed.
     pub(crate) fn violated(&self, violation: Violation) {
         let inbound = match &self.0 {

@@ -27,20 +27,36 @@ impl Room {
 
     /// Takes a place for a reply; given back by [`Room::close_ask`].
     pub(crate) fn open_ask(&self) -> bool {
+        self.open_asks(1)
+    }
+
+    /// Takes so many places, or none; at most [`most_together`](Self::most_together).
+    pub(crate) fn open_asks(&self, count: u32) -> bool {
         // Never above the limit, not even for a moment: an asker that finds no place must not take away the one that
         // another would have found. Relaxed where it is changed: a count and nothing else; the ring's own ordering carries
         // the messages. SeqCst where it is read, see `close_ask`.
-        let one_more = |asks| (asks < self.limit).then_some(asks + 1);
+        let more = |asks| Some(asks + count).filter(|asks| *asks <= self.limit);
         self.asks
-            .fetch_update(Ordering::Relaxed, Ordering::SeqCst, one_more)
+            .fetch_update(Ordering::Relaxed, Ordering::SeqCst, more)
             .is_ok()
     }
 
     pub(crate) fn close_ask(&self) {
-        // SeqCst on both sides of `asks` and `Waiters::waiting`: a waiter sets that, then looks at the count.
-        if self.asks.fetch_sub(1, Ordering::SeqCst) >= self.limit {
+        self.close_asks(1);
+    }
+
+    /// Gives so many places back, at least one, that were taken.
+    pub(crate) fn close_asks(&self, count: u32) {
+        // SeqCst on both sides of `asks` and `Waiters::waiting`: a waiter sets that, then looks at the count. Whoever found no
+        // room did so while fewer places were free than can be taken at once.
+        if self.asks.fetch_sub(count, Ordering::SeqCst) + self.most_together() > self.limit {
             self.wake();
         }
+    }
+
+    /// Most places that can be taken together: several such find room at the same time.
+    pub(crate) fn most_together(&self) -> u32 {
+        (self.limit / 4).max(1)
     }
 
     /// Most asks that may be open.

@@ -22,6 +22,7 @@ mod limits;
 mod loans;
 mod responses;
 mod shapes;
+mod together;
 mod waiting;
 mod windows;
 
@@ -39,4 +40,5 @@ roles![
     responses::answers,
     service::service,
     shapes::echo,
+    together::sluggish,
 ];

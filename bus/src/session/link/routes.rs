@@ -78,12 +78,17 @@ impl Link {
         self.room.wake();
     }
 
-    /// Most messages that one batch of this route may have, so that several find room in the window. 0: it is too small for
-    /// batches.
-    pub(crate) fn batch_limit(&self, route: u16) -> u32 {
+    /// Most messages that one batch of this route may have, so that several find room in the window, and, if they are asks, among
+    /// the places for replies. Few: they are better sent one by one.
+    pub(crate) fn batch_limit(&self, route: u16, asks: bool) -> u32 {
         let sending = lock(&self.sending);
         let window = sending.windows.get(usize::from(route));
         let most = batch::MOST.min(sending.returns_limit / 4);
+        let most = if asks {
+            most.min(self.room.most_together())
+        } else {
+            most
+        };
         window.map_or(0, |window| (window.limit / 4).min(most))
     }
 }

@@ -142,7 +142,8 @@ impl Link {
     }
 
     /// As [`send_request`](Self::send_request), for all that there is room for, with one ring of the bell: those sent
-    /// are gone from the front of `requests`. Gives how many messages that were, and why the next request was not sent.
+    /// are gone from the front of `requests`. Gives how many messages that were, and why the next request was not sent. Each
+    /// that is an ask takes its reply's place.
     pub(crate) fn send_requests(&self, requests: &mut VecDeque<Request>) -> (usize, Result<(), NoSend>) {
         let (mut outcome, mut count) = (Ok(()), 0);
         let mut sending = lock(&self.sending);
@@ -153,11 +154,7 @@ impl Link {
                 messages,
             } = request;
             put_inline(descriptor, parcel);
-            outcome = if descriptor.is_batch() {
-                self.try_batch(&mut sending, descriptor, parcel, *messages)
-            } else {
-                self.try_request(&mut sending, descriptor, parcel)
-            };
+            outcome = self.try_requests(&mut sending, descriptor, parcel, *messages);
             if outcome.is_err() {
                 break;
             }
@@ -197,8 +194,8 @@ impl Link {
         Ok(())
     }
 
-    /// As [`try_request`](Self::try_request), for a batch of so many messages.
-    fn try_batch(
+    /// As [`try_request`](Self::try_request), for what is one message or a batch, and a place for each reply.
+    fn try_requests(
         &self,
         sending: &mut Sending,
         descriptor: &mut Descriptor,
@@ -206,17 +203,27 @@ impl Link {
         messages: u32,
     ) -> Result<(), Refusal> {
         self.begin(sending)?;
-        let route = descriptor.route();
+        let (route, is_batch) = (descriptor.route(), descriptor.is_batch());
         let need = Need {
-            slots: 1,
+            slots: descriptor.slots(),
             messages,
             // The batch as such is given back too.
-            returns: messages + 1,
+            returns: messages + u32::from(is_batch),
         };
         self.check_room(sending, route, need)?;
-        self.push(sending, descriptor, parcel, BATCH_ROUTE)?;
-        sending.count(route, true, messages);
-        sending.unreturned += 1;
+        // Last of all, and not kept by what is not sent: it would keep others from asking, and itself wait for them.
+        let asks = descriptor.wants_reply();
+        if asks && !self.room.open_asks(messages) {
+            return Err(Refusal::No(NoSend::Full(Bound::Asks)));
+        }
+        let counts = if is_batch { BATCH_ROUTE } else { route };
+        let buffered = self.push(sending, descriptor, parcel, counts).inspect_err(|_| {
+            if asks {
+                self.room.close_asks(messages);
+            }
+        })?;
+        sending.count(route, is_batch || !buffered, messages);
+        sending.unreturned += u32::from(is_batch);
         Ok(())
     }
 
@@ -262,15 +269,16 @@ impl Link {
         })
     }
 
-    /// Sends a reply, for which the ask keeps a place.
+    /// Sends a reply, or a batch of so many, for each of which its ask keeps a place.
     pub(crate) fn send_reply(
         &self,
         descriptor: &mut Descriptor,
         parcel: &mut Option<Parcel>,
+        replies: u32,
     ) -> Result<(), NoSend> {
         put_inline(descriptor, parcel);
         let mut sending = lock(&self.sending);
-        let outcome = self.try_reply(&mut sending, descriptor, parcel);
+        let outcome = self.try_reply(&mut sending, descriptor, parcel, replies);
         drop(sending);
         self.sent(outcome)
     }
@@ -280,6 +288,7 @@ impl Link {
         sending: &mut Sending,
         descriptor: &mut Descriptor,
         parcel: &mut Option<Parcel>,
+        replies: u32,
     ) -> Result<(), Refusal> {
         self.begin(sending)?;
         let crowded = || Refusal::Violation(Violation::Asks(self.room.limit()));
@@ -294,7 +303,7 @@ impl Link {
         }
         let buffered = self.push(sending, descriptor, parcel, NO_ROUTE)?;
         sending.unreturned += u32::from(buffered);
-        sending.sent += 1;
+        sending.sent += u64::from(replies);
         Ok(())
     }
 

@@ -135,7 +135,7 @@ impl<'a> Delivering<'a> {
     ) -> Result<bool, Violation> {
         let link = &receiving.link;
         let kind = head.kind()?;
-        if link.asking != matches!(kind, SlotKind::Reply | SlotKind::Fail) {
+        if link.asking != matches!(kind, SlotKind::Reply | SlotKind::Fail | SlotKind::ReplyBatch) {
             return Err(Violation::Direction);
         }
         if link.asking {
@@ -143,7 +143,7 @@ impl<'a> Delivering<'a> {
         }
         // A batch is released by its messages and, at last, by itself.
         let (mut messages, mut releases) = (1, 1);
-        if kind == SlotKind::Batch {
+        if head.is_batch() {
             messages = u64::from(batch::count(head.correlation())?);
             releases += messages;
             if !head.has_buffer() {
@@ -204,7 +204,7 @@ impl<'a> Delivering<'a> {
         }
         delivery.inbound = Some(link.inbound.share());
         delivery.sender = match kind {
-            SlotKind::Ask => Sender::Asker(link.clone()),
+            SlotKind::Ask | SlotKind::AskBatch => Sender::Asker(link.clone()),
             _ => Sender::Any,
         };
         receiving.delivered += releases;
@@ -273,6 +273,9 @@ impl<'a> Delivering<'a> {
 
     fn answer(&mut self, receiving: &Receiving, kind: SlotKind, head: Head) -> Result<bool, Violation> {
         let (link, correlation) = (&receiving.link, head.correlation());
+        if kind == SlotKind::ReplyBatch {
+            return self.answer_batch(receiving, head);
+        }
         if kind == SlotKind::Reply {
             let place = self.asks.reply_place(link.id, correlation)?;
             receiving.consumer.read(head, place)?;
@@ -290,6 +293,41 @@ impl<'a> Delivering<'a> {
         if !head.has_buffer() {
             link.room.close_ask();
         }
+        Ok(true)
+    }
+
+    /// Copies the replies of a batch to those who asked, and gives its memory back.
+    fn answer_batch(&mut self, receiving: &Receiving, head: Head) -> Result<bool, Violation> {
+        let link = &receiving.link;
+        let count = batch::count(head.correlation())?;
+        if !head.has_buffer() {
+            return Err(Violation::Batch);
+        }
+        let mut descriptor = Descriptor::EMPTY;
+        receiving.consumer.read(head, &mut descriptor)?;
+        if !link.inbound.has_memory_of(&descriptor)? {
+            return Ok(false);
+        }
+        link.inbound.deliver(&descriptor);
+        let mut whole = link
+            .inbound
+            .clone()
+            .lease(&descriptor, false)
+            .map_err(|(_, why)| why)?;
+        whole.make_private();
+        let (replies, mut end) = (whole.bytes(), 0);
+        for _ in 0..count {
+            let at = batch::message(replies, end)?;
+            end = at.end;
+            let correlation = batch::correlation(replies, &at);
+            let place = self.asks.reply_place(link.id, correlation)?;
+            place.set_reply(replies.get(at.start..).unwrap_or(&[]), at.len(), correlation)?;
+            self.asks
+                .replied(link.id, correlation, &link.inbound, self.wakers)?;
+        }
+        // Before another ask takes a place: its reply may need this entry of the return ring.
+        whole.give_back_now();
+        link.room.close_asks(count);
         Ok(true)
     }
 }

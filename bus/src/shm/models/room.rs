@@ -50,6 +50,39 @@ fn two_that_give_places_up_at_once_wake_whoever_waits_for_both() {
 }
 
 #[test]
+fn who_waits_for_several_places_is_woken_when_they_are_free_one_by_one() {
+    explore(3, || {
+        let room = Arc::new(Room::new(8));
+        assert!((0..8).all(|_| room.open_ask()));
+        let other = thread::spawn({
+            let room = room.clone();
+            move || {
+                room.close_ask();
+                room.close_ask();
+            }
+        });
+        Task::new().until(|waker| room.wait(waker), || room.open_asks(2).then_some(()));
+        other.join().unwrap();
+        assert!(!room.open_ask(), "all are taken");
+    });
+}
+
+#[test]
+fn who_waits_for_a_place_is_woken_when_several_are_given_back_together() {
+    explore(3, || {
+        let room = Arc::new(Room::new(2));
+        assert!(room.open_asks(2) && !room.open_asks(1));
+        let other = thread::spawn({
+            let room = room.clone();
+            move || room.close_asks(2)
+        });
+        open(&room);
+        other.join().unwrap();
+        assert!(!room.open_asks(2), "one is taken");
+    });
+}
+
+#[test]
 fn asks_are_never_more_than_there_are_places_and_each_gets_one() {
     explore(2, || {
         let (room, at_once) = (Arc::new(Room::new(1)), Arc::new(AtomicU32::new(0)));

@@ -1,6 +1,11 @@
 //! The senders: one on this thread, or several on arbiters of their own.
 
-use std::{cell::RefCell, rc::Rc, time::Instant};
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    rc::Rc,
+    time::Instant,
+};
 
 use actix::Arbiter;
 use shmbus::{error::AskError, prelude::*};
@@ -39,6 +44,9 @@ pub(super) async fn drive(run: &Run, spin: Spin) -> Result<Driven> {
 pub(super) async fn drive_batches(run: &Run, spin: Spin) -> Result<Driven> {
     let bus = config(run, "client", spin).join().await?;
     let meters = match (run.shape.kind, run.payload()) {
+        (_, 32) if run.case().is_round_trip() => senders(&bus, run, asked_together::<Ask32>).await?,
+        (_, 64) if run.case().is_round_trip() => senders(&bus, run, asked_together::<Ask64>).await?,
+        _ if run.case().is_round_trip() => senders(&bus, run, asked_together::<Ask>).await?,
         (Kind::Mixed, _) => senders(&bus, run, batches::<Mixed>).await?,
         (_, 32) if run.shape.held == 0 => senders(&bus, run, batches::<Tell32>).await?,
         (_, 64) if run.shape.held == 0 => senders(&bus, run, batches::<Tell64>).await?,
@@ -261,6 +269,33 @@ async fn in_flight<M: Question>(actors: &Actors<M>, payload: usize, meter: Meter
     }
     let meter = Rc::into_inner(meter).ok_or("a task still holds the clock")?;
     Ok(meter.into_inner())
+}
+
+/// Asked by one call in [`asked_together`].
+const ASKED: usize = 1024;
+
+/// As many in flight as single asks are, each timed from the reply before it, as those are.
+async fn asked_together<M: Question>(bus: Bus, run: Run, index: usize) -> Result<Meter> {
+    let mut actors = Actors::<M>::open(&bus, &run, index).await?;
+    let mut messages: Vec<M> = (0..ASKED).map(|_| M::new(run.payload())).collect();
+    let begun = RefCell::new(VecDeque::with_capacity(IN_FLIGHT));
+    let now = Cell::new(Instant::now());
+    round_trips!(&run, actors, |meter| {
+        now.set(Instant::now());
+        while !meter.is_over_at(now.get()) {
+            for message in &mut messages {
+                message.write(meter.send_as(M::expected));
+            }
+            let timed = messages
+                .iter()
+                .inspect(|_| begun.borrow_mut().push_back(now.get()));
+            let mut replies = actors.next().ask_all(timed).in_flight(IN_FLIGHT);
+            while let Some(reply) = replies.next().await {
+                let begun = begun.borrow_mut().pop_front().ok_or("a reply too many")?;
+                now.set(meter.reply(begun, M::read_reply(&reply?)));
+            }
+        }
+    })
 }
 
 async fn loan_tells(bus: Bus, run: Run, index: usize) -> Result<Meter> {

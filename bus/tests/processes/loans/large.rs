@@ -2,8 +2,8 @@
 
 use super::{Hold, shared_memory, sink_of};
 use crate::{
-    service::{Later, Ping, settled, start},
-    support::{Place, eventually, soon, system},
+    service::{Later, Ping, start},
+    support::{Place, eventually, settled, soon, system},
 };
 
 /// Segments of messages of `len` bytes that this process maps. Other tests of it have other lengths.

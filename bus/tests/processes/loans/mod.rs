@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use shmbus::prelude::*;
 
 use crate::{
-    service::{Digest, Ping, bytes, digest, set},
+    service::{Digest, Ping, bytes, configured, digest},
     support::{Child, Place, Stage, system},
 };
 
@@ -84,11 +84,7 @@ impl Handler<Received<Ping>> for Sink {
 /// Role: `setting=value..`; says `ready`, then does what the test says.
 pub fn sink(mut stage: Stage) {
     system(async move {
-        let config = stage
-            .args
-            .iter()
-            .fold(stage.config("server"), |config, arg| set(config, arg));
-        let bus = config.join().await.expect("join");
+        let bus = configured(&stage, "server").join().await.expect("join");
         let sink = Sink::default();
         let _bound = bus
             .bind("sink", sink.clone())
@@ -147,9 +143,7 @@ pub fn watcher(mut stage: Stage) {
 }
 
 async fn sink_of(place: &Place, args: &[&str]) -> Child {
-    let mut child = place.spawn("loans::sink", args);
-    child.expect("ready").await;
-    child
+    place.ready("loans::sink", args).await
 }
 
 /// Shared memory that this process has touched and still maps, in bytes.

@@ -2,8 +2,8 @@
 
 use super::{Fetch, Frame, Hold, sink_of};
 use crate::{
-    service::{Ping, bytes, digest, settled},
-    support::{Place, system},
+    service::{Ping, bytes, digest},
+    support::{Place, settled, system},
 };
 
 #[test]

@@ -5,8 +5,8 @@ use shmbus::error::{AskError, Bound, SendError};
 
 use super::{Frame, Hold, sink_of};
 use crate::{
-    service::{digest, settled},
-    support::{Place, eventually, soon, system},
+    service::digest,
+    support::{Place, eventually, settled, soon, system},
 };
 
 #[test]

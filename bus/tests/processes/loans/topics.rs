@@ -5,8 +5,8 @@ use shmbus::error::{Bound, SendError};
 
 use super::Frame;
 use crate::{
-    service::{bytes, digest, settled},
-    support::{Place, eventually, soon, system},
+    service::{bytes, digest},
+    support::{Place, eventually, settled, soon, system},
 };
 
 #[test]
@@ -26,8 +26,7 @@ fn a_topics_payload_is_in_one_buffer_for_all() {
 
         let mut watchers = Vec::new();
         for node in ["one", "two"] {
-            let mut watcher = place.spawn("loans::watcher", &[node, "2"]);
-            watcher.expect("ready").await;
+            let watcher = place.ready("loans::watcher", &[node, "2"]).await;
             watchers.push(watcher);
         }
         eventually("both are there", || frames.stats().subscribers == 2).await;

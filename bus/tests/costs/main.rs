@@ -195,10 +195,8 @@ fn client(mut stage: Stage) {
 roles![server, client];
 
 async fn pair(place: &Place, spin: &str) -> (Child, Child) {
-    let mut server = place.spawn("server", &[spin]);
-    server.expect("ready").await;
-    let mut client = place.spawn("client", &[spin]);
-    client.expect("ready").await;
+    let server = place.ready("server", &[spin]).await;
+    let client = place.ready("client", &[spin]).await;
     (server, client)
 }
 

@@ -7,7 +7,7 @@ use shmbus::faults::Point;
 use crate::{
     links,
     row::{Role, Row, Strike},
-    support::{eventually, soon},
+    support::{self, eventually, soon},
     traffic::Traffic,
     world::{Party, World},
 };
@@ -69,11 +69,7 @@ pub async fn play(cell: Cell, world: &mut World) -> Option<Duration> {
         if survives {
             peers.push("victim");
         }
-        let knows = || {
-            let mut known = bus.peers();
-            known.sort();
-            known == peers
-        };
+        let knows = || support::peers(&bus) == peers;
         eventually("the newcomer knows its peers", knows).await;
         bus.leave().await;
     }

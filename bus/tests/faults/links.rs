@@ -12,9 +12,9 @@ use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
     cell::Cell,
-    party::{Item, Question, ask, bind, item, settings, settled},
+    party::{Item, Question, ask, bind, item, settings},
     row::{Load, Role, Strike},
-    support::{eventually, soon},
+    support::{eventually, settled, soon},
     world::{Party, World},
 };
 
@@ -139,10 +139,14 @@ async fn strike(cell: Cell, world: &mut World, victim: &mut Party) -> bool {
         Strike::StopContinue => victim.thaw(),
     }
     if cell.strike != Strike::StopContinue {
-        let bus = &world.bus;
-        eventually("its death is known", || bus.peers() == ["bystander"]).await;
+        death_is_known(&world.bus).await;
     }
     cell.strike == Strike::StopContinue
+}
+
+async fn death_is_known(bus: &Bus) {
+    let knows = || !bus.peers().iter().any(|peer| peer == "victim");
+    eventually("its death is known", knows).await;
 }
 
 /// The victim allows one link, which it has opened itself, and refuses the survivor's.
@@ -183,8 +187,7 @@ async fn is_refused(cell: Cell, world: &mut World, victim: &mut Party) {
     own.send(0..SENT).await.expect("answers");
     arm(cell, victim).await;
     victim.say(&format!("open {} slim", verb(cell)));
-    victim.reach(cell.strike == Strike::Kill).await;
-    if strike_among(cell, world, victim, &narrow).await {
+    if strike(cell, world, victim).await {
         let why = victim.answer("a refusal").await;
         assert!(
             why.contains("Config::peer_links") && why.contains("`narrow`"),
@@ -193,30 +196,13 @@ async fn is_refused(cell: Cell, world: &mut World, victim: &mut Party) {
         own.send(SENT..2 * SENT).await.expect("answers");
         victim.order("check 2", "checked").await;
     } else {
+        death_is_known(&narrow).await;
         own.fail().await;
     }
     settled(&narrow).await;
     assert_eq!(narrow.stats().violations, 0);
     drop(own);
     narrow.leave().await;
-}
-
-/// As [`strike`], where there is one more node.
-async fn strike_among(cell: Cell, world: &mut World, victim: &mut Party, narrow: &Bus) -> bool {
-    if cell.strike != Strike::Kill {
-        world.check().await;
-    }
-    match cell.strike {
-        Strike::Kill => {}
-        Strike::StopKill => victim.kill().await,
-        Strike::StopContinue => {
-            victim.thaw();
-            return true;
-        }
-    }
-    let knows = || !narrow.peers().iter().any(|peer| peer == "victim");
-    eventually("its death is known", knows).await;
-    false
 }
 
 /// A thread of the victim ends, and with it the link that it has.

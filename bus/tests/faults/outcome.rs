@@ -9,9 +9,8 @@ use shmbus::{faults::Point, prelude::*};
 
 use crate::{
     cell::Cell,
-    party::settled,
     row::Role,
-    support::{eventually, soon},
+    support::{eventually, settled, soon},
     traffic::{HELD, KEPT, Traffic},
     world::{Party, World},
 };

@@ -16,7 +16,7 @@ use shmbus::{
 use crate::{
     links::{To, on},
     row::Load,
-    support::{Stage, eventually, system},
+    support::{Stage, eventually, settled, system},
 };
 
 /// Asks under way at once: more than the window, so that some wait for room too.
@@ -195,15 +195,6 @@ pub fn settings(config: Config) -> Config {
         .segment_bytes(4 << 20)
         .pool_bytes(128 << 20)
         .window(Load::Usual.window())
-}
-
-/// Waits until nothing of this node is under way.
-pub async fn settled(bus: &Bus) {
-    let idle = || {
-        let s = bus.stats();
-        (s.open_asks, s.pool_buffers, s.pool_used_bytes, s.unreleased) == (0, 0, 0, 0)
-    };
-    eventually("asks, buffers and messages are released", idle).await;
 }
 
 /// Descriptors and shared mappings of this process.

@@ -11,9 +11,9 @@ use nix::sys::signal::Signal;
 use shmbus::{faults::Point, prelude::*};
 
 use crate::{
-    party::{Listener, Note, Question, ask, bind, item, settings, settled},
+    party::{Listener, Note, Question, ask, bind, item, settings},
     row::Load,
-    support::{Child, PATIENCE, Place, eventually, soon},
+    support::{Child, PATIENCE, Place, eventually, settled, soon},
 };
 
 /// A process of the matrix, and what it has said.

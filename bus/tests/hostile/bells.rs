@@ -1,12 +1,6 @@
 //! The bells that a peer brings, and what it does to the victim's own.
 
-use std::{
-    os::fd::{AsFd, OwnedFd},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::{
     epoll::{Epoll, EpollCreateFlags},
@@ -19,6 +13,7 @@ use shmbus::fuzz::peer;
 
 use crate::{
     Scene,
+    floods::Flood,
     peer::{RETURNS, Rig, SLOTS, Stage, pair},
     rows::{
         Expect::{self, Closed, Harmless},
@@ -150,20 +145,12 @@ async fn while_served(mut scene: Scene, strike: impl Fn(&Rig, &OwnedFd) + Send +
     let mut rig = scene.rig();
     rig.introduce().unwrap();
     rig.ask_victim().unwrap();
-    let over = Arc::new(AtomicBool::new(false));
-    let watch = over.clone();
-    let flood = std::thread::spawn(move || {
-        let bell = rig.victims_bell();
-        while !watch.load(Ordering::Relaxed) {
-            strike(&rig, &bell);
-        }
-        rig
-    });
+    let bell = rig.victims_bell();
+    let flood = Flood::of(rig, move |rig| strike(rig, &bell));
     for _ in 0..20 {
         scene.served().await;
     }
-    over.store(true, Ordering::Relaxed);
-    let rig = flood.join().unwrap();
+    let rig = flood.end();
     rig.is_served().unwrap();
     // It comes to rest.
     eventually("the victim sleeps", || rig.victim_sleeps()).await;

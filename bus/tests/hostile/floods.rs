@@ -5,6 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread::JoinHandle,
     time::Instant,
 };
 
@@ -17,6 +18,31 @@ use crate::{
     support::{PATIENCE, threads},
     victim::Ping,
 };
+
+/// A thread that does something again and again until it is told to end.
+pub struct Flood {
+    over: Arc<AtomicBool>,
+    thread: JoinHandle<Rig>,
+}
+
+impl Flood {
+    pub fn of(mut rig: Rig, mut again: impl FnMut(&mut Rig) + Send + 'static) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let watch = over.clone();
+        let thread = std::thread::spawn(move || {
+            while !watch.load(Ordering::Relaxed) {
+                again(&mut rig);
+            }
+            rig
+        });
+        Self { over, thread }
+    }
+
+    pub fn end(self) -> Rig {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
 
 /// Sends without reading until the victim hangs up.
 fn until_hung_up(rig: &Rig, packet: impl Fn(u32) -> Vec<u8>) {
@@ -102,37 +128,37 @@ fn more_kept_for_it_than_a_peer_may_have() {
     });
 }
 
+/// A peer that the victim reads, and a message to a mailbox that was bound once: there is nothing to hold the victim up, which
+/// reads as fast as we write.
+fn to_the_dead(scene: &mut Scene) -> (Rig, Slot) {
+    let mut rig = Rig::with_slots(scene.connect(), 1 << 14);
+    rig.introduce().unwrap();
+    rig.ask_victim().unwrap();
+    let (_, mailbox, _) = rig.subscription.clone().expect("a subscription");
+    let dead = Slot {
+        mailbox: mailbox - (1 << 16),
+        ..rig.ping()
+    };
+    (rig, dead)
+}
+
 #[test]
 fn letters_to_the_dead_without_end() {
     threads(async {
         let mut scene = Scene::new().await;
-        let mut rig = Rig::with_slots(scene.connect(), 1 << 14);
-        rig.introduce().unwrap();
-        rig.ask_victim().unwrap();
-        let (_, mailbox, _) = rig.subscription.clone().expect("a subscription");
-        // Bound once: the victim has nothing to hold it up, and reads as fast as we write.
-        let dead = Slot {
-            mailbox: mailbox - (1 << 16),
-            ..rig.ping()
-        };
-        let over = Arc::new(AtomicBool::new(false));
-        let watch = over.clone();
-        let flood = std::thread::spawn(move || {
-            while !watch.load(Ordering::Relaxed) {
-                if rig.unread() < 1 << 13 {
-                    for _ in 0..1 << 12 {
-                        rig.put(dead);
-                    }
+        let (rig, dead) = to_the_dead(&mut scene);
+        let flood = Flood::of(rig, move |rig| {
+            if rig.unread() < 1 << 13 {
+                for _ in 0..1 << 12 {
+                    rig.put(dead);
                 }
-                rig.ring();
             }
-            rig
+            rig.ring();
         });
         for _ in 0..4 {
             scene.served().await;
         }
-        over.store(true, Ordering::Relaxed);
-        let rig = flood.join().unwrap();
+        let rig = flood.end();
         rig.is_served().unwrap();
         drop(rig);
         scene.settled().await;
@@ -144,30 +170,17 @@ fn letters_to_the_dead_without_end() {
 fn letters_to_the_dead_while_the_session_ends() {
     threads(async {
         let mut scene = Scene::new().await;
-        let mut rig = Rig::with_slots(scene.connect(), 1 << 14);
-        rig.introduce().unwrap();
-        rig.ask_victim().unwrap();
-        let (_, mailbox, _) = rig.subscription.clone().expect("a subscription");
-        let dead = Slot {
-            mailbox: mailbox - (1 << 16),
-            ..rig.ping()
-        };
-        let over = Arc::new(AtomicBool::new(false));
-        let watch = over.clone();
+        let (rig, dead) = to_the_dead(&mut scene);
         rig.frame(&peer::heard_topic(999));
-        let flood = std::thread::spawn(move || {
+        let flood = Flood::of(rig, move |rig| {
             // No regard to what the victim says it has read: that it does not say any more.
-            while !watch.load(Ordering::Relaxed) {
-                for _ in 0..1 << 12 {
-                    rig.put(dead);
-                }
+            for _ in 0..1 << 12 {
+                rig.put(dead);
             }
-            rig
         });
         scene.settled().await;
         scene.served().await;
-        over.store(true, Ordering::Relaxed);
-        drop(flood.join().unwrap());
+        drop(flood.end());
     });
 }
 

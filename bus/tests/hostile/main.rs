@@ -26,7 +26,7 @@ use victim::Ping;
 /// The victim's user, where it is another one than ours.
 const ANOTHER: u32 = 12_001;
 
-roles![victim::victim, spoofs::original, spoofs::foreign];
+roles![victim::victim, spoofs::original];
 
 /// A victim, and an honest peer of it that must notice nothing.
 struct Scene {
@@ -42,8 +42,7 @@ struct Scene {
 impl Scene {
     async fn new() -> Self {
         let place = Place::new();
-        let mut victim = place.spawn("victim::victim", &[]);
-        victim.expect("ready").await;
+        let victim = place.ready("victim::victim", &[]).await;
         let config = place.config("honest");
         Self::with(place, victim, config, false).await
     }
@@ -57,8 +56,9 @@ impl Scene {
         let place = Place::new();
         let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
         std::fs::set_permissions(place.dir(), everybody).unwrap();
-        let mut victim = place.spawn_as(ANOTHER, ANOTHER, "victim::victim", &[&us.to_string()]);
-        victim.expect("ready").await;
+        let victim = place
+            .ready_as(ANOTHER, ANOTHER, "victim::victim", &[&us.to_string()])
+            .await;
         let config = place.config("honest").allow_uids([ANOTHER]);
         let config = config.permit(Permit::uid(ANOTHER).bind("actor"));
         Some(Self::with(place, victim, config, true).await)

@@ -167,6 +167,17 @@ impl Connection {
         }
         Ok(reason)
     }
+
+    /// After our hello: why the victim wants no session, if it says so.
+    pub fn refusal(&self) -> Option<String> {
+        self.recv()?;
+        peer::refusal(&self.recv()?.bytes)
+    }
+
+    /// Waits until the victim hangs up, whatever it says before.
+    pub fn hang_up_comes(&self) {
+        while self.recv().is_some() {}
+    }
 }
 
 /// A slot to be written, honest but for what a row changes.
@@ -445,6 +456,11 @@ impl Rig {
         self.tail += 1;
     }
 
+    /// The sequence word of the slot after the next one.
+    pub fn memory_of_second_slot(&self) -> usize {
+        peer::slots_at(RETURNS) + 8 * ((self.tail + 1) % u64::from(SLOTS)) as usize
+    }
+
     /// Writes the next return entry, of the right lap unless said otherwise.
     pub fn give_back(&mut self, value: u32, kind: u8, lap: Option<u16>) {
         let right = (self.returned / u64::from(RETURNS)) as u16 + 1;
@@ -460,25 +476,5 @@ impl Rig {
         self.frame(&peer::describe(77, "nobody"));
         self.connection
             .until(|heard, _| matches!(heard, Heard::Other("Described")).then_some(()))
-    }
-}
-
-impl Rig {
-    /// The sequence word of the slot after the next one.
-    pub fn memory_of_second_slot(&self) -> usize {
-        peer::slots_at(RETURNS) + 8 * ((self.tail + 1) % u64::from(SLOTS)) as usize
-    }
-}
-
-impl Connection {
-    /// After our hello: why the victim wants no session, if it says so.
-    pub fn refusal(&self) -> Option<String> {
-        self.recv()?;
-        peer::refusal(&self.recv()?.bytes)
-    }
-
-    /// Waits until the victim hangs up, whatever it says before.
-    pub fn hang_up_comes(&self) {
-        while self.recv().is_some() {}
     }
 }

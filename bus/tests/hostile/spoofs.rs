@@ -24,10 +24,14 @@ impl Handler<Received<Ping>> for Echo {
     }
 }
 
-/// Role: the node that another one wants to be.
+/// Role: `[uid]`, of the user whom it lets in; the node that another one wants to be.
 pub fn original(mut stage: Stage) {
     system(async move {
-        let bus = stage.config("original").join().await.unwrap();
+        let mut config = stage.config("original");
+        if !stage.args.is_empty() {
+            config = config.allow_uids([stage.number(0) as u32]);
+        }
+        let bus = config.join().await.unwrap();
         let echo = bus
             .bind("echo", Echo(100))
             .handles::<Ping>()
@@ -49,8 +53,7 @@ fn id_of(scene: &Scene, node: &str) -> u64 {
 fn a_peer_that_takes_the_id_of_a_live_node_is_refused() {
     threads(async {
         let mut scene = Scene::new().await;
-        let mut original = scene.place.spawn("spoofs::original", &[]);
-        original.expect("ready").await;
+        let mut original = scene.place.ready("spoofs::original", &[]).await;
         scene.victim.expect_after("call 1", "101").await;
         let id = id_of(&scene, "original");
         scene.victim.until("sessions", "honest original").await;
@@ -81,8 +84,7 @@ fn a_peer_that_takes_the_id_of_a_live_node_is_refused() {
 fn a_peer_that_takes_the_name_of_a_live_node_gets_nothing_of_it() {
     threads(async {
         let mut scene = Scene::new().await;
-        let mut original = scene.place.spawn("spoofs::original", &[]);
-        original.expect("ready").await;
+        let original = scene.place.ready("spoofs::original", &[]).await;
         scene.victim.expect_after("call 1", "101").await;
         // Of a lower id than the original's, its name would count: see SECURITY.
         let raw = Connection::open_as(&scene.place.socket("victim"), "original", u64::MAX);
@@ -133,10 +135,10 @@ fn what_a_peer_of_another_user_says_it_is_does_not_count() {
             return eprintln!("skipped, because only root can start a victim of another user");
         };
         // Of the victim's own user, in whose directory everybody may be.
-        let mut original = scene
+        let original = scene
             .place
-            .spawn_as(crate::ANOTHER, crate::ANOTHER, "spoofs::foreign", &[]);
-        original.expect("ready").await;
+            .ready_as(crate::ANOTHER, crate::ANOTHER, "spoofs::original", &["0"])
+            .await;
         let id = id_of(&scene, "original");
         scene.victim.expect_after("call 1", "101").await;
         scene.victim.until("sessions", "honest@0 original").await;
@@ -177,22 +179,5 @@ fn what_a_peer_of_another_user_says_it_is_does_not_count() {
         drop(original);
         scene.settled().await;
         scene.end().await;
-    });
-}
-
-/// Role: the same, which lets root in.
-pub fn foreign(mut stage: Stage) {
-    system(async move {
-        let config = stage.config("original").allow_uids([0]);
-        let bus = config.join().await.unwrap();
-        let echo = bus
-            .bind("echo", Echo(100))
-            .handles::<Ping>()
-            .start()
-            .await
-            .unwrap();
-        stage.say("ready");
-        stage.wait().await;
-        drop(echo);
     });
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use actix::prelude::*;
 use shmbus::{Permit, prelude::*};
 
-use crate::support::{PATIENCE, Stage, system};
+use crate::support::{PATIENCE, Stage, peers, system};
 
 #[derive(ShmMessage, Debug)]
 #[shm(reply = u64)]
@@ -97,11 +97,7 @@ pub fn victim(mut stage: Stage) {
                     stage.say(wild.lost());
                 }
                 "violations" => stage.say(bus.stats().violations),
-                "sessions" => {
-                    let mut peers = bus.peers();
-                    peers.sort();
-                    stage.say(peers.join(" "));
-                }
+                "sessions" => stage.say(peers(&bus).join(" ")),
                 // Who answers by this name: what it says is more by so much than what it is asked.
                 "call" => {
                     let to = bus.address::<Ping>("echo").deadline(PATIENCE).await;

@@ -26,11 +26,11 @@ fn memory_of_ones_own_that_has_no_room_is_named_and_had_when_there_is_room() {
         // What is there works.
         narrow.expect_after("ping server", "ok").await;
         narrow.expect_after("space all", "ok").await;
-        narrow.expect_after("blob server 1000", "ok").await;
+        narrow.expect_after("blob server 1000", "true").await;
         narrow.expect_after("open other", "ok").await;
-        narrow.expect_after("blob other 1000", "ok").await;
+        narrow.expect_after("blob other 1000", "true").await;
         for node in [&mut server, &mut other, &mut narrow] {
-            node.expect_after("violations x", "0").await;
+            node.expect_after("stat violations", "0").await;
         }
     });
 }
@@ -43,19 +43,19 @@ fn a_link_that_the_other_end_has_no_room_for_is_refused_with_its_limit_and_ends_
         let mut third = join(&place, &["third"]).await;
         third.expect_after("open narrow", "ok").await;
         let mut wide = join(&place, &["wide", SLOTS]).await;
-        narrow.until("peers x", "third wide").await;
+        narrow.until("peers", "third wide").await;
         narrow.expect_after("space 8", "ok").await;
         for _ in 0..3 {
             let said = wide.ask("open narrow").await;
             assert!(said.contains("`narrow` refused"), "{said}");
             assert!(said.contains("RLIMIT_AS"), "{said}");
         }
-        narrow.expect_after("peers x", "third wide").await;
+        narrow.expect_after("peers", "third wide").await;
         third.expect_after("ping narrow", "ok").await;
         narrow.expect_after("space all", "ok").await;
         wide.expect_after("open narrow", "ok").await;
-        wide.expect_after("blob narrow 1000", "ok").await;
-        narrow.expect_after("violations x", "0").await;
+        wide.expect_after("blob narrow 1000", "true").await;
+        narrow.expect_after("stat violations", "0").await;
     });
 }
 
@@ -70,13 +70,13 @@ fn an_answering_end_that_its_asker_has_no_room_for_is_named_and_ends_no_session(
         narrow.expect_after("space 8", "ok").await;
         let said = narrow.ask("open wide").await;
         assert!(said.contains("RLIMIT_AS"), "{said}");
-        narrow.expect_after("peers x", "server wide").await;
+        narrow.expect_after("peers", "server wide").await;
         narrow.expect_after("ping server", "ok").await;
         narrow.expect_after("space all", "ok").await;
         narrow.expect_after("open wide", "ok").await;
-        narrow.expect_after("blob wide 1000", "ok").await;
+        narrow.expect_after("blob wide 1000", "true").await;
         for node in [&mut wide, &mut server, &mut narrow] {
-            node.expect_after("violations x", "0").await;
+            node.expect_after("stat violations", "0").await;
         }
     });
 }
@@ -96,11 +96,11 @@ fn a_pool_that_the_receiver_has_no_room_for_ends_that_session_and_they_meet_agai
         let said = sender.ask("blob narrow 1000").await;
         assert!(said.contains("was lost") || said.contains("is gone"), "{said}");
         third.expect_after("ping narrow", "ok").await;
-        narrow.expect_after("violations x", "0").await;
+        narrow.expect_after("stat violations", "0").await;
         narrow.expect_after("space all", "ok").await;
-        narrow.until("peers x", "sender third").await;
+        narrow.until("peers", "sender third").await;
         sender.until("open narrow", "ok").await;
-        sender.expect_after("blob narrow 1000", "ok").await;
+        sender.expect_after("blob narrow 1000", "true").await;
         third.expect_after("ping narrow", "ok").await;
     });
 }

@@ -58,29 +58,28 @@ fn who_is_killed_at_its_memory_cgroups_limit_is_lost_and_nobody_else_notices_mor
         let mut server = serve(&place, &["server"]).await;
         let mut other = join(&place, &["other"]).await;
         other.expect_after("open server", "ok").await;
-        let mut hog = place.spawn("party::party", &["hog"]);
-        hog.expect("ready").await;
+        let mut hog = place.ready("party::party", &["hog"]).await;
         if let Err(why) = group.take(&hog) {
             return skipped(test, format_args!("a process cannot be put into a cgroup: {why}"));
         }
         hog.expect_after("join", "ok").await;
         hog.expect_after("open server", "ok").await;
-        hog.expect_after("blob server 1000", "ok").await;
+        hog.expect_after("blob server 1000", "true").await;
         // Its pool grows with what the server keeps.
         hog.say("fill server 1000000");
         let end = hog.hear_or_end().await;
         assert_eq!((end, hog.ended_by()), (None, Some(9)));
-        server.until("peers x", "other").await;
+        server.until("peers", "other").await;
         // What it sent is there and whole, and has no hold on anybody.
-        let kept: u64 = server.ask("kept x").await.parse().unwrap();
+        let kept: u64 = server.ask("kept").await.parse().unwrap();
         assert!(kept > 10, "{kept}");
-        server.expect_after("right x", "true").await;
-        other.expect_after("blob server 100000", "ok").await;
-        server.expect_after("release x", "ok").await;
-        server.expect_after("violations x", "0").await;
+        server.expect_after("right", "true").await;
+        other.expect_after("blob server 100000", "true").await;
+        server.expect_after("release", "ok").await;
+        server.expect_after("stat violations", "0").await;
         // One of the same name and without the limit is met like any other.
         let mut again = join(&place, &["hog"]).await;
         again.expect_after("open server", "ok").await;
-        again.expect_after("blob server 60000000", "ok").await;
+        again.expect_after("blob server 60000000", "true").await;
     });
 }

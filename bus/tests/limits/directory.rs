@@ -65,8 +65,7 @@ fn a_full_runtime_directory_is_named_and_joined_in_when_there_is_room() {
         Err(why) => return skipped(test, format_args!("a tmpfs cannot be mounted: {why}")),
     };
     system(async {
-        let mut late = place.spawn("party::party", &["late"]);
-        late.expect("ready").await;
+        let mut late = place.ready("party::party", &["late"]).await;
         let named = |said: &str| {
             assert!(said.contains("No space left on device"), "{said}");
             assert!(said.contains("inodes") && said.contains("SHMBUS_DIR"), "{said}");
@@ -84,7 +83,7 @@ fn a_full_runtime_directory_is_named_and_joined_in_when_there_is_room() {
             named(&late.ask("join").await);
         }
         client.expect_after("open server", "ok").await;
-        client.expect_after("blob server 6000000", "ok").await;
+        client.expect_after("blob server 6000000", "true").await;
         // Who leaves makes room.
         client.expect_after("leave", "ok").await;
         late.expect_after("join", "ok").await;
@@ -93,8 +92,8 @@ fn a_full_runtime_directory_is_named_and_joined_in_when_there_is_room() {
         client.expect_after("join", "ok").await;
         for node in [&mut late, &mut client] {
             node.expect_after("open server", "ok").await;
-            node.expect_after("blob server 1000", "ok").await;
+            node.expect_after("blob server 1000", "true").await;
         }
-        server.expect_after("violations x", "0").await;
+        server.expect_after("stat violations", "0").await;
     });
 }

@@ -7,6 +7,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../support/node.rs"]
+mod node;
 mod party;
 
 mod address_space;

@@ -21,13 +21,11 @@ fn a_node_without_threads_to_be_had_says_so_and_joins_when_there_are() {
     let place = Place::new();
     chown(place.dir(), Some(USER), Some(USER)).unwrap();
     system(async {
-        let start = |node| place.spawn_as(USER, USER, "party::party", &[node]);
-        let mut server = start("server");
-        server.expect("ready").await;
+        let start = async |node| place.ready_as(USER, USER, "party::party", &[node]).await;
+        let mut server = start("server").await;
         server.expect_after("join", "ok").await;
         server.expect_after("bind server", "ok").await;
-        let mut narrow = start("narrow");
-        narrow.expect("ready").await;
+        let mut narrow = start("narrow").await;
         for _ in 0..3 {
             narrow.expect_after("threads 1", "ok").await;
             let said = narrow.ask("thread").await;
@@ -40,13 +38,13 @@ fn a_node_without_threads_to_be_had_says_so_and_joins_when_there_are() {
             narrow.expect_after("threads 1", "ok").await;
             narrow.expect_after("open server", "ok").await;
             narrow.expect_after("ping server", "ok").await;
-            narrow.expect_after("blob server 100000", "ok").await;
-            narrow.expect_after("blob server 6000000", "ok").await;
+            narrow.expect_after("blob server 100000", "true").await;
+            narrow.expect_after("blob server 6000000", "true").await;
             narrow.expect_after("bind narrow", "ok").await;
             server.expect_after("open narrow", "ok").await;
             server.expect_after("ping narrow", "ok").await;
             narrow.expect_after("leave", "ok").await;
-            server.until("peers x", "").await;
+            server.until("peers", "").await;
         }
     });
 }

@@ -7,8 +7,8 @@ use futures_util::{FutureExt, StreamExt, future::join_all, stream::FuturesUnorde
 use shmbus::{error::AskError, prelude::*};
 
 use crate::{
-    service::{Blob, Keep, Later, Note, Ping, bytes, digest, set, settled, start},
-    support::{Place, Stage, eventually, soon, system, threads},
+    service::{Blob, Keep, Later, Note, Ping, bytes, digest, set, start},
+    support::{Place, Stage, eventually, settled, soon, system, threads},
 };
 
 /// Passed on to an actor of another process, whose answer is the answer.
@@ -275,8 +275,7 @@ fn a_handler_asks_an_actor_of_another_process() {
     let place = Place::new();
     system(async {
         let _server = start(&place, &["server", "actor"]).await;
-        let mut relay = place.spawn("asks::relay", &[]);
-        relay.expect("ready").await;
+        let _relay = place.ready("asks::relay", &[]).await;
         let bus = place.config("client").join().await.unwrap();
         let address = bus.address::<PassOn>("relay").await.unwrap();
         let message = |n| PassOn {
@@ -300,8 +299,7 @@ fn a_handler_asks_an_actor_of_another_process() {
 fn a_handler_asks_back_the_process_that_asks_it() {
     let place = Place::new();
     system(async {
-        let mut relay = place.spawn("asks::relay", &[]);
-        relay.expect("ready").await;
+        let _relay = place.ready("asks::relay", &[]).await;
         let bus = place.config("client").join().await.unwrap();
         struct Here;
         impl Actor for Here {

@@ -8,8 +8,8 @@ use shmbus::{
 };
 
 use crate::{
-    service::{Blob, Keep, Note, Panic, Ping, bytes, digest, settled, start},
-    support::{Place, eventually, soon, system},
+    service::{Blob, Keep, Note, Panic, Ping, bytes, digest, start},
+    support::{Place, eventually, settled, soon, system},
 };
 
 fn notes(range: std::ops::Range<u64>) -> Vec<Note> {

@@ -13,8 +13,8 @@ use shmbus::{
 };
 
 use crate::{
-    service::{Blob, Keep, Later, Note, Ping, bytes, settled, start},
-    support::{PATIENCE, Place, Stage, eventually, soon, system, threads},
+    service::{Blob, Keep, Later, Note, Ping, bytes, pinged, start},
+    support::{PATIENCE, Place, Stage, eventually, settled, soon, system, threads},
 };
 
 fn lost(error: &AskError) -> bool {
@@ -263,13 +263,7 @@ fn a_service_that_is_started_again_is_found_again() {
             }
             let actor = bus.address::<Ping>("actor").await.unwrap();
             assert_eq!(actor.pid(), server.pid() as i32);
-            assert_eq!(
-                soon("an answer", actor.ask(&Ping { n: 1 }))
-                    .await
-                    .unwrap()
-                    .to_native(),
-                2
-            );
+            pinged(&actor, 1).await;
             server.kill();
             assert_eq!(soon("down", watch.next()).await, Some(Presence::Down));
             old = Some(actor);
@@ -349,13 +343,7 @@ fn a_lookup_outlives_the_death_of_the_process_it_was_opening() {
         let _second = start(&place, &["second", "actor"]).await;
         let actor = soon("the lookup", lookup).await.unwrap().unwrap();
         assert_eq!(actor.node(), "second");
-        assert_eq!(
-            soon("an answer", actor.ask(&Ping { n: 1 }))
-                .await
-                .unwrap()
-                .to_native(),
-            2
-        );
+        pinged(&actor, 1).await;
     });
 }
 

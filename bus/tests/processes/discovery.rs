@@ -15,7 +15,7 @@ use shmbus::{
 
 use crate::{
     service::{Note, Ping, start},
-    support::{Child, Place, Stage, soon, system, threads},
+    support::{Place, Stage, soon, system, threads},
 };
 
 struct Counter;
@@ -260,9 +260,8 @@ pub fn other_types(mut stage: Stage) {
 #[test]
 fn types_that_differ_are_told_with_the_field_when_the_address_is_opened() {
     let place = Place::new();
-    let mut other: Child = place.spawn("discovery::other_types", &[]);
     threads(async {
-        other.expect("ready").await;
+        let _other = place.ready("discovery::other_types", &[]).await;
         let bus = place.config("client").join().await.unwrap();
         match bus.address::<Order>("other").await {
             Err(LookupError::Schema {

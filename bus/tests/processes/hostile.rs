@@ -16,8 +16,8 @@ use nix::sys::socket::{
 use shmbus::prelude::*;
 
 use crate::{
-    service::{Ping, settled, start},
-    support::{Child, PATIENCE, Place, eventually, soon, threads},
+    service::{Ping, pinged, start},
+    support::{Child, PATIENCE, Place, eventually, settled, soon, threads},
 };
 
 /// A raw client of the rendezvous socket.
@@ -121,13 +121,7 @@ async fn pair(place: &Place, args: &[&str]) -> (Child, Bus, Address<Ping>) {
 
 async fn unaffected(server: &mut Child, bus: &Bus, actor: &Address<Ping>) {
     for n in 0..20 {
-        assert_eq!(
-            soon("an answer", actor.ask(&Ping { n }))
-                .await
-                .unwrap()
-                .to_native(),
-            n + 1
-        );
+        pinged(actor, n).await;
     }
     server.until("peers", "1").await;
     settled(bus).await;
@@ -253,24 +247,12 @@ fn silent_clients_are_hung_up_on_at_the_deadline_and_hold_up_nobody() {
         }
         // Sessions there are not held up at all.
         for n in 0..50 {
-            assert_eq!(
-                soon("an answer", actor.ask(&Ping { n }))
-                    .await
-                    .unwrap()
-                    .to_native(),
-                n + 1
-            );
+            pinged(&actor, n).await;
         }
         // A node that joins now waits its turn.
         let late = soon("a join", place.config("late").join()).await.unwrap();
         let address = soon("a lookup", late.address::<Ping>("actor")).await.unwrap();
-        assert_eq!(
-            soon("an answer", address.ask(&Ping { n: 1 }))
-                .await
-                .unwrap()
-                .to_native(),
-            2
-        );
+        pinged(&address, 1).await;
         late.leave().await;
         for raw in silent.iter().chain(&halfway) {
             raw.until_hang_up();

@@ -9,8 +9,8 @@ use shmbus::{
 };
 
 use crate::{
-    service::{Digest, Ping, digest, set, settled},
-    support::{Place, Stage, eventually, soon, system},
+    service::{Digest, Ping, configured, digest},
+    support::{Place, Stage, eventually, settled, soon, system},
 };
 
 #[derive(ShmType, Debug, Clone, Copy)]
@@ -108,11 +108,7 @@ impl Handler<Received<Ping>> for Reader {
 /// Role: `setting=value..`; says `ready`, then does what the test says.
 pub fn reader(mut stage: Stage) {
     system(async move {
-        let config = stage
-            .args
-            .iter()
-            .fold(stage.config("server"), |config, arg| set(config, arg));
-        let bus = config.join().await.expect("join");
+        let bus = configured(&stage, "server").join().await.expect("join");
         let reader = Reader::default();
         let held = reader.held.clone();
         let _bound = bus
@@ -160,8 +156,7 @@ pub fn viewer(mut stage: Stage) {
 fn what_is_written_is_read_by_another_process() {
     let place = Place::new();
     system(async {
-        let mut child = place.spawn("in_place::reader", &[]);
-        child.expect("ready").await;
+        let _child = place.ready("in_place::reader", &[]).await;
         let bus = place.config("client").join().await.unwrap();
         let reader = bus.address::<(Ping, Scan, Tick)>("reader").await.unwrap();
 
@@ -198,8 +193,7 @@ fn a_message_above_the_largest_class_has_a_segment_of_its_own() {
         words: [[0; 1024]; 1024],
     };
     system(async {
-        let mut child = place.spawn("in_place::reader", &[]);
-        child.expect("ready").await;
+        let _child = place.ready("in_place::reader", &[]).await;
         let bus = place.config("client").join().await.unwrap();
         let reader = bus.address::<Huge>("reader").await.unwrap();
         let mut written = reader.in_place(&EMPTY).await.unwrap();
@@ -226,8 +220,7 @@ fn a_message_above_the_largest_class_has_a_segment_of_its_own() {
 fn what_is_not_sent_goes_back_or_comes_back() {
     let place = Place::new();
     system(async {
-        let mut child = place.spawn("in_place::reader", &["window=2"]);
-        child.expect("ready").await;
+        let mut child = place.ready("in_place::reader", &["window=2"]).await;
         let bus = place.config("client").join().await.unwrap();
         let reader = bus.address::<Hold>("reader").await.unwrap();
         let empty = Hold { echoes: [0; 3000] };
@@ -273,8 +266,7 @@ fn what_is_not_sent_goes_back_or_comes_back() {
 fn a_lost_reader_is_named() {
     let place = Place::new();
     system(async {
-        let mut child = place.spawn("in_place::reader", &[]);
-        child.expect("ready").await;
+        let mut child = place.ready("in_place::reader", &[]).await;
         let bus = place.config("client").join().await.unwrap();
         let reader = bus.address::<Scan>("reader").await.unwrap();
         let (one, other) = (
@@ -311,8 +303,7 @@ fn a_topics_message_is_in_one_buffer_for_all() {
 
         let mut viewers = Vec::new();
         for node in ["one", "two"] {
-            let mut viewer = place.spawn("in_place::viewer", &[node]);
-            viewer.expect("ready").await;
+            let viewer = place.ready("in_place::viewer", &[node]).await;
             viewers.push(viewer);
         }
         eventually("both are there", || scans.stats().subscribers == 2).await;

@@ -12,8 +12,8 @@ use shmbus::{
 };
 
 use crate::{
-    service::{Blob, Digest, Note, Panic, Ping, bytes, digest, settled},
-    support::{Place, eventually, soon, system, threads},
+    service::{Blob, Digest, Note, Panic, Ping, bytes, digest, pinged},
+    support::{Place, eventually, settled, soon, system, threads},
 };
 
 /// Knows which thread it runs on.
@@ -83,13 +83,7 @@ fn an_actor_is_asked_from_its_own_thread() {
         let bound = bound.start().await.unwrap();
         let local = bus.address::<(Ping, Note, Blob)>("local").await.unwrap();
         for n in 0..1000 {
-            assert_eq!(
-                soon("an answer", local.ask(&Ping { n }))
-                    .await
-                    .unwrap()
-                    .to_native(),
-                n + 1
-            );
+            pinged(&local, n).await;
         }
         for len in [0, 30, 100, 70_000, 9 << 20] {
             let blob = Blob {
@@ -139,13 +133,7 @@ fn actors_on_several_arbiters_are_each_served_on_their_own_thread() {
                         .address::<(Ping, Where)>(format!("actor/{n}/{k}"))
                         .await
                         .unwrap();
-                    assert_eq!(
-                        soon("an answer", actor.ask(&Ping { n }))
-                            .await
-                            .unwrap()
-                            .to_native(),
-                        n + 1
-                    );
+                    pinged(&actor, n).await;
                     threads.push(actor.ask(&Where).await.unwrap().as_str().to_owned());
                 }
             }
@@ -176,13 +164,7 @@ fn actors_on_several_arbiters_are_each_served_on_their_own_thread() {
             ));
         }
         for address in addresses {
-            assert_eq!(
-                soon("an answer", address.ask(&Ping { n: 1 }))
-                    .await
-                    .unwrap()
-                    .to_native(),
-                2
-            );
+            pinged(&address, 1).await;
         }
         settled(&client).await;
         settled(&server).await;
@@ -222,13 +204,7 @@ fn with_an_arbiter_end_its_actors_and_nothing_else() {
         assert_eq!(soon("down", watch.next()).await, Some(Presence::Down));
         let failed = soon("a failure", gone.ask(&Ping { n: 1 })).await;
         assert!(failed.is_err(), "{failed:?}");
-        assert_eq!(
-            soon("an answer", lives.ask(&Ping { n: 1 }))
-                .await
-                .unwrap()
-                .to_native(),
-            2
-        );
+        pinged(&lives, 1).await;
         // The name is free again.
         server
             .bind("ending", Local::default())
@@ -237,13 +213,7 @@ fn with_an_arbiter_end_its_actors_and_nothing_else() {
             .await
             .unwrap();
         let again = client.address::<Ping>("ending").await.unwrap();
-        assert_eq!(
-            soon("an answer", again.ask(&Ping { n: 1 }))
-                .await
-                .unwrap()
-                .to_native(),
-            2
-        );
+        pinged(&again, 1).await;
         let nowhere = {
             let ended = Arbiter::new();
             let handle = ended.handle();
@@ -305,13 +275,7 @@ fn a_running_actor_is_bound_by_its_address() {
             for n in 0..300 {
                 actor.tell(&Note { from: 0, seq: n }).await.unwrap();
                 if n % 10 == 0 {
-                    assert_eq!(
-                        soon("an answer", actor.ask(&Ping { n }))
-                            .await
-                            .unwrap()
-                            .to_native(),
-                        n + 1
-                    );
+                    pinged(&actor, n).await;
                 }
             }
             let blob = Blob {

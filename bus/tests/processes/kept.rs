@@ -3,8 +3,8 @@
 use shmbus::prelude::*;
 
 use crate::{
-    service::{Keep, bytes, settled, start},
-    support::{Child, Place, eventually, threads},
+    service::{Keep, bytes, start},
+    support::{Child, Place, eventually, settled, threads},
 };
 
 const KEPT: u64 = 20;

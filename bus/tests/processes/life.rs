@@ -10,8 +10,8 @@ use shmbus::{
 };
 
 use crate::{
-    service::{Blob, Keep, Later, Note, Ping, bytes, settled, start},
-    support::{Place, Stage, eventually, soon, system, threads},
+    service::{Blob, Keep, Later, Note, Ping, bytes, start},
+    support::{Place, Stage, eventually, settled, soon, system, threads},
 };
 
 /// The number that makes a [`Leaver`] go.
@@ -62,8 +62,7 @@ pub fn leaver(mut stage: Stage) {
 fn a_process_that_exits_in_a_handler_is_lost_like_one_that_was_killed() {
     let place = Place::new();
     system(async {
-        let mut leaver = place.spawn("life::leaver", &[]);
-        leaver.expect("ready").await;
+        let _leaver = place.ready("life::leaver", &[]).await;
         let bus = place.config("client").join().await.unwrap();
         let actor = bus.address::<(Keep, Ping)>("actor").await.unwrap();
         let mut watch = bus.watch("actor");

@@ -6,8 +6,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use shmbus::error::LookupError;
 
 use crate::{
-    service::{Blob, Ping, bytes, settled, start},
-    support::{Place, Stage, eventually, soon, system, threads},
+    service::{Blob, Ping, bytes, start},
+    support::{Place, Stage, eventually, settled, soon, system, threads},
 };
 
 /// Takes descriptors away from this process.
@@ -96,8 +96,7 @@ fn a_node_at_its_limit_of_descriptors_says_so_and_works_again_when_it_is_raised(
     let place = Place::new();
     threads(async {
         let _first = start(&place, &["first", "first"]).await;
-        let mut narrow = place.spawn("limits::narrow", &[]);
-        narrow.expect("ready").await;
+        let mut narrow = place.ready("limits::narrow", &[]).await;
         // Not enough to join.
         for few in 0..2 {
             narrow.expect_after(&format!("allow {few}"), "ok").await;
@@ -133,8 +132,7 @@ fn a_node_at_its_limit_of_descriptors_says_so_and_works_again_when_it_is_raised(
 fn a_peer_at_its_limit_of_descriptors_is_met_again_when_it_is_raised() {
     let place = Place::new();
     threads(async {
-        let mut narrow = place.spawn("limits::narrow", &[]);
-        narrow.expect("ready").await;
+        let mut narrow = place.ready("limits::narrow", &[]).await;
         let server = start(&place, &["first", "first"]).await;
         narrow.expect_after("join", "ok").await;
         narrow.expect_after("open first", "ok").await;

@@ -4,8 +4,8 @@ use actix::prelude::*;
 use shmbus::{error::AskError, prelude::*};
 
 use crate::{
-    service::{Later, Note, Panic, Ping, settled, start},
-    support::{Place, Stage, eventually, soon, system},
+    service::{Later, Note, Panic, Ping, start},
+    support::{Place, Stage, eventually, settled, soon, system},
 };
 
 macro_rules! questions {
@@ -149,9 +149,8 @@ pub fn answers(mut stage: Stage) {
 #[test]
 fn every_actix_response_type_answers() {
     let place = Place::new();
-    let mut server = place.spawn("responses::answers", &["continue"]);
     system(async {
-        server.expect("ready").await;
+        let _server = place.ready("responses::answers", &["continue"]).await;
         let bus = place.config("client").join().await.unwrap();
         let one = bus
             .address::<(Nothing, Plain, Truth, Wrapped, Fallible, Perhaps, Many)>("answers")
@@ -209,9 +208,8 @@ fn every_actix_response_type_answers() {
 #[test]
 fn an_atomic_response_holds_back_the_messages_behind_it() {
     let place = Place::new();
-    let mut server = place.spawn("responses::answers", &["continue"]);
     system(async {
-        server.expect("ready").await;
+        let _server = place.ready("responses::answers", &["continue"]).await;
         let bus = place.config("client").join().await.unwrap();
         let answers = bus.address::<(Nothing, Atomic, Plain)>("answers").await.unwrap();
         // The handler itself asserts that no `Nothing` came in between.
@@ -232,9 +230,8 @@ fn an_atomic_response_holds_back_the_messages_behind_it() {
 #[test]
 fn after_a_panic_the_actor_goes_on_where_that_is_the_policy() {
     let place = Place::new();
-    let mut server = place.spawn("responses::answers", &["continue"]);
     system(async {
-        server.expect("ready").await;
+        let mut server = place.ready("responses::answers", &["continue"]).await;
         let bus = place.config("client").join().await.unwrap();
         let answers = bus
             .address::<(PanicInFuture, PanicInActFuture, Plain)>("answers")
@@ -274,8 +271,7 @@ fn after_a_panic_the_actor_stops_where_that_is_the_policy() {
             let bus = place.config(what).join().await.unwrap();
             let mut watch = bus.watch("answers");
             assert_eq!(watch.next().await, Some(Presence::Down));
-            let mut server = place.spawn("responses::answers", &["stop"]);
-            server.expect("ready").await;
+            let _server = place.ready("responses::answers", &["stop"]).await;
             assert_eq!(soon("up", watch.next()).await, Some(Presence::Up));
             let answers = bus
                 .address::<(PanicInFuture, PanicInActFuture, Plain)>("answers")
@@ -351,9 +347,8 @@ fn an_actor_that_stops_fails_the_asks_in_its_queue_and_counts_its_dead_letters()
 #[test]
 fn an_actor_may_answer_and_stop() {
     let place = Place::new();
-    let mut server = place.spawn("responses::answers", &["continue"]);
     system(async {
-        server.expect("ready").await;
+        let _server = place.ready("responses::answers", &["continue"]).await;
         let bus = place.config("client").join().await.unwrap();
         let answers = bus.address::<(StopNow, Plain)>("answers").await.unwrap();
         assert_eq!(answers.ask(&StopNow { n: 5 }).await.unwrap().to_native(), 5);

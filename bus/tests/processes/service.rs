@@ -6,10 +6,10 @@ use std::{
 };
 
 use actix::prelude::*;
-use shmbus::{Stats, prelude::*};
+use shmbus::{Accepts, Stats, prelude::*};
 use tokio::sync::Semaphore;
 
-use crate::support::{Child, PATIENCE, Place, Stage, eventually, system};
+use crate::support::{Child, PATIENCE, Place, Stage, soon, system};
 
 /// Small: travels in its slot.
 #[derive(ShmMessage, Debug, Clone, PartialEq)]
@@ -168,6 +168,12 @@ pub fn set(config: Config, setting: &str) -> Config {
     }
 }
 
+/// The settings of a role's node, of which its arguments say some.
+pub fn configured(stage: &Stage, node: &str) -> Config {
+    let settings = stage.args.iter();
+    settings.fold(stage.config(node), |config, arg| set(config, arg))
+}
+
 /// Role: `node actor setting=value..` (and `two`, `quiet`, `continue`); says `ready`, then does what the test says.
 pub fn service(mut stage: Stage) {
     if stage.args.iter().any(|arg| arg == "quiet") {
@@ -175,10 +181,7 @@ pub fn service(mut stage: Stage) {
         std::panic::set_hook(Box::new(|_| ()));
     }
     system(async move {
-        let config = stage
-            .args
-            .iter()
-            .fold(stage.config(stage.arg(0)), |config, arg| set(config, arg));
+        let config = configured(&stage, stage.arg(0));
         let on_panic = if stage.args.iter().any(|arg| arg == "continue") {
             OnPanic::Continue
         } else {
@@ -276,9 +279,13 @@ fn stats(stats: &Stats) -> String {
 
 /// Starts a [`service`] and waits until it is bound.
 pub async fn start(place: &Place, args: &[&str]) -> Child {
-    let mut child = place.spawn("service::service", args);
-    child.expect("ready").await;
-    child
+    place.ready("service::service", args).await
+}
+
+/// Asks an actor that answers with one more.
+pub async fn pinged<P: Accepts<Ping, At>, At>(actor: &Address<P>, n: u64) {
+    let answer = soon("an answer", actor.ask(&Ping { n })).await;
+    assert_eq!(answer.unwrap().to_native(), n + 1, "{actor:?}");
 }
 
 impl Child {
@@ -333,18 +340,4 @@ impl Child {
     pub async fn until_kept(&mut self, wanted: usize) {
         self.until("kept", &wanted.to_string()).await;
     }
-}
-
-/// Waits until nothing of this node is under way any more.
-pub async fn settled(bus: &Bus) {
-    let idle = || {
-        let stats = bus.stats();
-        (
-            stats.open_asks,
-            stats.pool_buffers,
-            stats.pool_used_bytes,
-            stats.unreleased,
-        ) == (0, 0, 0, 0)
-    };
-    eventually("asks, buffers and messages are released", idle).await;
 }

@@ -6,8 +6,8 @@ use actix::prelude::*;
 use shmbus::prelude::*;
 
 use crate::{
-    service::{set, settled},
-    support::{Place, Stage, soon, system, threads},
+    service::set,
+    support::{Place, Stage, settled, soon, system, threads},
 };
 
 /// No content at all.
@@ -132,9 +132,8 @@ fn shapes() -> Vec<Shape> {
 #[test]
 fn messages_of_every_shape_come_back_as_they_were() {
     let place = Place::new();
-    let mut server = place.spawn("shapes::echo", &["default"]);
     system(async {
-        server.expect("ready").await;
+        let _server = place.ready("shapes::echo", &["default"]).await;
         let bus = place.config("client").join().await.unwrap();
         let echo = bus
             .address::<(Empty, Small, Shape, Bytes, Carry<u64>)>("echo")
@@ -163,9 +162,8 @@ fn messages_of_every_shape_come_back_as_they_were() {
 #[test]
 fn messages_of_every_size_come_back_as_they_were() {
     let place = Place::new();
-    let mut server = place.spawn("shapes::echo", &["default"]);
     threads(async {
-        server.expect("ready").await;
+        let _server = place.ready("shapes::echo", &["default"]).await;
         let bus = place.config("client").join().await.unwrap();
         let echo = bus.address::<Bytes>("echo").await.unwrap();
         // Around the slot's inline room and every size class, up to 8 MiB.
@@ -193,9 +191,8 @@ fn replies_of_two_slots_always_find_room() {
     const EACH: u64 = 300;
     for slots in [16, 64] {
         let place = Place::new();
-        let mut server = place.spawn("shapes::echo", &[&format!("ring={slots}")]);
         threads(async {
-            server.expect("ready").await;
+            let _server = place.ready("shapes::echo", &[&format!("ring={slots}")]).await;
             let bus = place.config("client").join().await.unwrap();
             let echo = bus.address::<Bytes>("echo").await.unwrap();
             let askers: Vec<_> = (0..ASKERS)

@@ -9,8 +9,8 @@ use shmbus::{
 };
 
 use crate::{
-    service::{Blob, Keep, Later, Ping, bytes, settled, start},
-    support::{Child, Place, eventually, soon, system, threads},
+    service::{Blob, Keep, Later, Ping, bytes, pinged, start},
+    support::{Child, Place, eventually, settled, soon, system, threads},
 };
 
 fn keep(seq: u64) -> Keep {
@@ -237,13 +237,7 @@ fn a_peer_that_never_reads_loses_its_session() {
             let bound = bus.bind("coming-and-going", Idle).handles::<Ping>().start();
             bound.await.unwrap().unbind();
             if n % 500 == 0 {
-                assert_eq!(
-                    soon("an answer", other.ask(&Ping { n }))
-                        .await
-                        .unwrap()
-                        .to_native(),
-                    n + 1
-                );
+                pinged(&other, n).await;
             }
             if bus.peers().len() == 1 {
                 break;

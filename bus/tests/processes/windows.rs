@@ -9,8 +9,8 @@ use shmbus::{
 };
 
 use crate::{
-    service::{Blob, Keep, Later, Note, Ping, bytes, set, settled, start},
-    support::{PATIENCE, Place, eventually, soon, system, threads},
+    service::{Blob, Keep, Later, Note, Ping, bytes, pinged, set, start},
+    support::{PATIENCE, Place, eventually, settled, soon, system, threads},
 };
 
 fn full(bound: Bound) -> Result<(), SendError> {
@@ -187,13 +187,7 @@ fn a_slow_actor_holds_up_nobody_elses_mailbox_on_its_thread() {
         }
         assert_eq!(slow.try_tell(&keep(4)), full(Bound::Window));
         for n in 0..1000 {
-            assert_eq!(
-                soon("an answer", other.ask(&Ping { n }))
-                    .await
-                    .unwrap()
-                    .to_native(),
-                n + 1
-            );
+            pinged(&other, n).await;
         }
         let late = slow.ask(&Ping { n: 0 }).deadline(Duration::from_millis(20)).await;
         assert!(matches!(late, Err(AskError::Deadline { .. })), "{late:?}");
@@ -236,13 +230,7 @@ fn a_stopped_process_fills_its_own_queue_only_and_then_gets_everything_in_order(
             })
         };
         for n in 0..200 {
-            assert_eq!(
-                soon("an answer", other.ask(&Ping { n }))
-                    .await
-                    .unwrap()
-                    .to_native(),
-                n + 1
-            );
+            pinged(&other, n).await;
         }
         assert!(!waiting.is_finished() && !waiting_few.is_finished());
         frozen.thaw();

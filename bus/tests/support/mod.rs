@@ -24,7 +24,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use shmbus::Config;
+use shmbus::{Bus, Config};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// How long anything may take before a test fails; far more than it takes on a loaded machine.
@@ -252,6 +252,11 @@ impl Child {
         self.process.id()
     }
 
+    async fn once_ready(mut self) -> Self {
+        self.expect("ready").await;
+        self
+    }
+
     pub fn say(&self, text: impl Display) {
         self.line.say(text);
     }
@@ -383,6 +388,16 @@ impl Place {
         )
     }
 
+    /// As [`spawn`](Self::spawn); returns when the role says that it is ready.
+    pub async fn ready(&self, role: &str, args: &[&str]) -> Child {
+        self.spawn(role, args).once_ready().await
+    }
+
+    /// As [`ready`](Self::ready), as another user; see [`spawn_as`](Self::spawn_as).
+    pub async fn ready_as(&self, uid: u32, gid: u32, role: &str, args: &[&str]) -> Child {
+        self.spawn_as(uid, gid, role, args).once_ready().await
+    }
+
     /// As [`spawn`](Self::spawn), as another user, which only root can do.
     pub fn spawn_as(&self, uid: u32, gid: u32, role: &str, args: &[&str]) -> Child {
         use std::os::{fd::AsRawFd, unix::process::CommandExt};
@@ -428,4 +443,25 @@ pub async fn soon<F: IntoFuture>(what: &str, future: F) -> F::Output {
         Ok(output) => output,
         Err(_) => panic!("not within {PATIENCE:?}: {what}"),
     }
+}
+
+/// Waits until nothing of this node is under way any more.
+pub async fn settled(bus: &Bus) {
+    let idle = || {
+        let stats = bus.stats();
+        (
+            stats.open_asks,
+            stats.pool_buffers,
+            stats.pool_used_bytes,
+            stats.unreleased,
+        ) == (0, 0, 0, 0)
+    };
+    eventually("asks, buffers and messages are released", idle).await;
+}
+
+/// The names of all peers, in alphabetical order.
+pub fn peers(bus: &Bus) -> Vec<String> {
+    let mut peers = bus.peers();
+    peers.sort();
+    peers
 }

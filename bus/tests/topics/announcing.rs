@@ -5,8 +5,8 @@ use shmbus::prelude::*;
 
 use crate::{
     listener::Tick,
-    party::{join, join_threads, settled},
-    support::{Child, Place, soon, system, threads},
+    party::{join, join_threads},
+    support::{Child, Place, settled, soon, system, threads},
 };
 
 const ROUNDS: u64 = 200;

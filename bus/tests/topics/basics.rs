@@ -6,8 +6,8 @@ use shmbus::error::SendError;
 
 use crate::{
     listener::{Listener, Tick, gapless, numbers},
-    party::{join, join_threads, send, settled},
-    support::{Place, eventually, soon, system, threads},
+    party::{join, join_threads, send},
+    support::{Place, eventually, settled, soon, system, threads},
 };
 
 #[test]

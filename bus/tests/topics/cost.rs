@@ -7,8 +7,8 @@ use shmbus::prelude::*;
 
 use crate::{
     listener::Tick,
-    party::{join, settled},
-    support::{Child, Place, system},
+    party::join,
+    support::{Child, Place, settled, system},
 };
 
 /// Messages per burst, and bursts: fewer where each takes long.

@@ -2,8 +2,8 @@
 
 use crate::{
     listener::{Entry, Listener, Tick, gapless, numbers},
-    party::{fill, join, join_threads, send, settled},
-    support::{Child, Place, eventually, soon, system, threads},
+    party::{fill, join, join_threads, send},
+    support::{Child, Place, eventually, settled, soon, system, threads},
 };
 
 /// Waits until the logs of these members together have so many.

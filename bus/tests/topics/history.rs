@@ -2,8 +2,8 @@
 
 use crate::{
     listener::{Listener, Tick, gapless, numbers},
-    party::{join, join_threads, send, settled},
-    support::{Place, eventually, soon, system, threads},
+    party::{join, join_threads, send},
+    support::{Place, eventually, settled, soon, system, threads},
 };
 
 #[test]

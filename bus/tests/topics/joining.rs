@@ -4,8 +4,8 @@ use shmbus::prelude::*;
 
 use crate::{
     listener::{Listener, Tick, gapless, numbers},
-    party::{join, join_threads, send, settled},
-    support::{Child, Place, eventually, soon, system, threads},
+    party::{join, join_threads, send},
+    support::{Child, Place, eventually, settled, soon, system, threads},
 };
 
 /// Waits until the publisher `p` has so many subscribers.

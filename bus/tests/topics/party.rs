@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::{
     listener::{Entry, Listener, Tick},
-    support::{Child, Place, Stage, eventually, system, threads},
+    support::{Child, Place, Stage, system, threads},
 };
 
 struct Flood {
@@ -244,9 +244,7 @@ pub async fn join_threads(place: &Place, node: &str) -> Child {
 }
 
 async fn start(place: &Place, args: &[&str]) -> Child {
-    let mut child = place.spawn("party::party", args);
-    child.expect("ready").await;
-    child
+    place.ready("party::party", args).await
 }
 
 impl Child {
@@ -301,13 +299,4 @@ impl Child {
         let stats: Vec<u64> = stats.split(' ').map(|n| n.parse().expect("a number")).collect();
         stats.try_into().expect("five numbers")
     }
-}
-
-/// Waits until nothing of this node is under way any more.
-pub async fn settled(bus: &Bus) {
-    let idle = || {
-        let stats = bus.stats();
-        (stats.pool_buffers, stats.pool_used_bytes, stats.unreleased) == (0, 0, 0)
-    };
-    eventually("buffers and messages are released", idle).await;
 }

@@ -5,8 +5,8 @@ use shmbus::error::{Bound, SendError};
 
 use crate::{
     listener::{Listener, Tick, gapless, numbers},
-    party::{fill, join, join_threads, send, settled},
-    support::{Place, eventually, soon, system, threads},
+    party::{fill, join, join_threads, send},
+    support::{Place, eventually, settled, soon, system, threads},
 };
 
 #[test]

@@ -12,8 +12,8 @@ use shmbus::Lost;
 
 use crate::{
     listener::{Entry, Listener, Tick},
-    party::{join, join_threads, send, settled},
-    support::{Child, Place, eventually, soon, threads},
+    party::{join, join_threads, send},
+    support::{Child, Place, eventually, settled, soon, threads},
 };
 
 /// xorshift: the choices of one run, by its seed.

@@ -6,8 +6,8 @@ use shmbus::prelude::*;
 
 use crate::{
     listener::{Listener, Tick, gapless, numbers},
-    party::{join, send, settled},
-    support::{Place, eventually, soon, system, threads},
+    party::{join, send},
+    support::{Place, eventually, settled, soon, system, threads},
 };
 
 #[test]

@@ -9,8 +9,7 @@ use crate::{
 
 /// What joining says to this user.
 async fn refused(place: &Place, uid: u32, args: &[&str]) -> String {
-    let mut child = place.spawn_as(uid, uid, "party::party", args);
-    child.expect("ready").await;
+    let mut child = place.ready_as(uid, uid, "party::party", args).await;
     child.ask("join").await
 }
 
@@ -95,17 +94,19 @@ fn a_group_lets_in_who_runs_in_it() {
     set_mode(&place, 0o2770);
     threads(async {
         let gids = format!("gids={GROUP}");
-        let mut alice = place.spawn_as(
-            ALICE,
-            GROUP,
-            "party::party",
-            &["alice", &gids, &format!("uids={BOB}")],
-        );
-        alice.expect("ready").await;
+        let mut alice = place
+            .ready_as(
+                ALICE,
+                GROUP,
+                "party::party",
+                &["alice", &gids, &format!("uids={BOB}")],
+            )
+            .await;
         alice.expect_after("join", "ok").await;
         let uids = format!("uids={ALICE}");
-        let mut bob = place.spawn_as(BOB, GROUP, "party::party", &["bob", &gids, &uids]);
-        bob.expect("ready").await;
+        let mut bob = place
+            .ready_as(BOB, GROUP, "party::party", &["bob", &gids, &uids])
+            .await;
         bob.expect_after("join", "ok").await;
         meets(&mut bob, &format!("alice@{ALICE}")).await;
         let socket = std::fs::metadata(place.socket("bob")).unwrap();

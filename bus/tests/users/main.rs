@@ -6,6 +6,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../support/node.rs"]
+mod node;
 mod party;
 
 mod dirs;

@@ -10,79 +10,17 @@ use std::{
     time::Duration,
 };
 
-use actix::prelude::*;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use shmbus::{Permit, Publisher, Subscriber, prelude::*};
 
-use crate::support::{Child, Place, Stage, system};
+use crate::{
+    node::{Blob, Node, said},
+    support::{Child, Place, Stage, system},
+};
 
 /// Two users that need not exist by name.
 pub const ALICE: u32 = 12_001;
 pub const BOB: u32 = 12_002;
-
-/// Travels in its slot.
-#[derive(ShmMessage, Debug)]
-#[shm(reply = u64)]
-pub struct Ping {
-    pub n: u64,
-}
-
-/// Travels in a buffer, and so does its reply.
-#[derive(ShmMessage, Debug)]
-#[shm(reply = Vec<u8>)]
-pub struct Blob {
-    pub data: Vec<u8>,
-}
-
-/// Travels in its slot; the reply has so many bytes.
-#[derive(ShmMessage, Debug)]
-#[shm(reply = Vec<u8>)]
-pub struct Fetch {
-    pub len: u64,
-}
-
-/// Kept by the actor until its test says `release`.
-#[derive(ShmMessage, Debug)]
-pub struct Keep {
-    pub data: Vec<u8>,
-}
-
-#[derive(Default)]
-struct Actor_ {
-    kept: std::rc::Rc<std::cell::RefCell<Vec<Received<Keep>>>>,
-}
-
-impl Actor for Actor_ {
-    type Context = Context<Self>;
-}
-
-impl Handler<Received<Ping>> for Actor_ {
-    type Result = u64;
-    fn handle(&mut self, ping: Received<Ping>, _: &mut Context<Self>) -> u64 {
-        ping.n.to_native() + 1
-    }
-}
-
-impl Handler<Received<Blob>> for Actor_ {
-    type Result = MessageResult<Received<Blob>>;
-    fn handle(&mut self, blob: Received<Blob>, _: &mut Context<Self>) -> Self::Result {
-        MessageResult(blob.data.to_vec())
-    }
-}
-
-impl Handler<Received<Fetch>> for Actor_ {
-    type Result = MessageResult<Received<Fetch>>;
-    fn handle(&mut self, fetch: Received<Fetch>, _: &mut Context<Self>) -> Self::Result {
-        MessageResult(bytes(fetch.len.to_native() as usize))
-    }
-}
-
-impl Handler<Received<Keep>> for Actor_ {
-    type Result = ();
-    fn handle(&mut self, keep: Received<Keep>, _: &mut Context<Self>) {
-        self.kept.borrow_mut().push(keep);
-    }
-}
 
 /// Whether this process can be other users; says so if it cannot.
 pub fn can_switch_users(test: &str) -> bool {
@@ -106,8 +44,7 @@ pub fn set_mode(place: &Place, mode: u32) {
 
 /// Starts a party as this user, in a group of the same number, and joins.
 pub async fn join(place: &Place, uid: u32, args: &[&str]) -> Child {
-    let mut child = place.spawn_as(uid, uid, "party::party", args);
-    child.expect("ready").await;
+    let mut child = place.ready_as(uid, uid, "party::party", args).await;
     child.expect_after("join", "ok").await;
     child
 }
@@ -169,26 +106,11 @@ fn segments(name: &str) -> BTreeSet<u64> {
     mapped.chain(open).collect()
 }
 
-/// Bytes that differ by place.
-fn bytes(len: usize) -> Vec<u8> {
-    let mut bytes: Vec<u8> = (0..=u8::MAX).collect();
-    bytes = bytes.repeat(len / bytes.len() + 1);
-    bytes.truncate(len);
-    bytes
-}
-
 /// What `maps` said.
 pub fn inodes(said: &str) -> BTreeSet<u64> {
     said.split_whitespace()
         .map(|n| n.parse().expect("an inode"))
         .collect()
-}
-
-fn said<T, E: std::fmt::Display>(outcome: Result<T, E>) -> String {
-    match outcome {
-        Ok(_) => "ok".into(),
-        Err(error) => error.to_string(),
-    }
 }
 
 /// A connection to a node, which has said nothing.
@@ -215,13 +137,9 @@ pub fn party(mut stage: Stage) {
         let config = stage.args[1..]
             .iter()
             .fold(stage.config(stage.arg(0)), |config, arg| set(config, arg));
-        let mut bus: Option<Bus> = None;
-        let mut addresses: HashMap<String, Address<(Ping, Blob, Keep, Fetch)>> = HashMap::new();
+        let mut node = Node::new(config);
         let mut publishers: HashMap<String, Publisher<Blob>> = HashMap::new();
         let mut subscribers: HashMap<String, Subscriber<Blob>> = HashMap::new();
-        let actor = Actor_::default();
-        let kept = actor.kept.clone();
-        let mut bound = Vec::new();
         let (mut dialled, mut said_to) = (Vec::new(), Vec::new());
         stage.say("ready");
         loop {
@@ -229,96 +147,11 @@ pub fn party(mut stage: Stage) {
             let mut words = line.split(' ');
             let (command, name) = (words.next().unwrap_or(""), words.next().unwrap_or("").to_owned());
             let number: usize = words.next().unwrap_or("0").parse().expect("a number");
-            let on = || bus.as_ref().expect("joined");
             let answer = match command {
-                "join" => match config.clone().join().await {
-                    Ok(joined) => {
-                        bus = Some(joined);
-                        "ok".into()
-                    }
-                    Err(error) => error.to_string(),
-                },
-                "leave" => {
-                    bus.take().expect("joined").leave().await;
-                    "ok".into()
+                "publish" => {
+                    let publisher = node.bus().publisher(name.clone()).history(number).await;
+                    said(publisher.map(|publisher| publishers.insert(name, publisher)))
                 }
-                "peers" => {
-                    let mut peers = on().peers();
-                    peers.sort();
-                    peers.join(" ")
-                }
-                "bind" => {
-                    let actor = Actor_ { kept: kept.clone() };
-                    let bind = on()
-                        .bind(name, actor)
-                        .handles::<Ping>()
-                        .handles::<Blob>()
-                        .handles::<Keep>()
-                        .handles::<Fetch>();
-                    let outcome = bind.start().await;
-                    let text = said(outcome.as_ref().map(|_| ()));
-                    bound.extend(outcome.ok());
-                    text
-                }
-                "unbind" => {
-                    let at = bound
-                        .iter()
-                        .position(|known| known.name() == name)
-                        .expect("bound");
-                    bound.swap_remove(at).unbind();
-                    "ok".into()
-                }
-                "open" => match on().address::<(Ping, Blob, Keep, Fetch)>(name.clone()).await {
-                    Ok(address) => {
-                        addresses.insert(name, address);
-                        "ok".into()
-                    }
-                    Err(error) => error.to_string(),
-                },
-                "ping" => said(addresses[&name].ask(&Ping { n: 1 }).await),
-                // Answers whether the reply is right.
-                "blob" => {
-                    let data = bytes(number);
-                    match addresses[&name].ask(&Blob { data: data.clone() }).await {
-                        Ok(reply) => (reply.as_slice() == data).to_string(),
-                        Err(error) => error.to_string(),
-                    }
-                }
-                // The same of a reply that is so long.
-                "fetch" => {
-                    let fetch = Fetch { len: number as u64 };
-                    match addresses[&name].ask(&fetch).await {
-                        Ok(reply) => (reply.as_slice() == bytes(number)).to_string(),
-                        Err(error) => error.to_string(),
-                    }
-                }
-                "try_keep" => said(addresses[&name].try_tell(&Keep {
-                    data: vec![7; number],
-                })),
-                "keep" => said(
-                    addresses[&name]
-                        .tell(&Keep {
-                            data: vec![7; number],
-                        })
-                        .await,
-                ),
-                "kept" => kept.borrow().len().to_string(),
-                "right" => kept
-                    .borrow()
-                    .iter()
-                    .all(|keep| *keep.data == vec![7; keep.data.len()])
-                    .to_string(),
-                "release" => {
-                    kept.borrow_mut().clear();
-                    "ok".into()
-                }
-                "publish" => match on().publisher::<Blob>(name.clone()).history(number).await {
-                    Ok(publisher) => {
-                        publishers.insert(name, publisher);
-                        "ok".into()
-                    }
-                    Err(error) => error.to_string(),
-                },
                 "unpublish" => {
                     publishers.remove(&name).expect("published");
                     "ok".into()
@@ -335,28 +168,18 @@ pub fn party(mut stage: Stage) {
                         _ => WhenFull::DropNewest,
                     };
                     let depth = if number == 0 { 64 } else { number as u32 };
-                    match on()
-                        .subscriber::<Blob>(name.clone())
-                        .depth(depth)
-                        .when_full(policy)
-                        .await
-                    {
-                        Ok(subscriber) => {
-                            subscribers.insert(name, subscriber);
-                            "ok".into()
-                        }
-                        Err(error) => error.to_string(),
-                    }
+                    let subscriber = node.bus().subscriber(name.clone()).depth(depth);
+                    let subscriber = subscriber.when_full(policy).await;
+                    said(subscriber.map(|subscriber| subscribers.insert(name, subscriber)))
                 }
                 "join_group" => {
-                    let group = on().subscriber::<Blob>(name.clone()).group("work");
-                    match group.depth(64).await {
-                        Ok(subscriber) => {
-                            subscribers.insert(name, subscriber);
-                            "ok".into()
-                        }
-                        Err(error) => error.to_string(),
-                    }
+                    let member = node.bus().subscriber(name.clone()).group("work");
+                    said(
+                        member
+                            .depth(64)
+                            .await
+                            .map(|member| subscribers.insert(name, member)),
+                    )
                 }
                 // The next message's length, and whether another member had it.
                 "take" => match subscribers.get_mut(&name).expect("subscribed").recv().await {
@@ -397,13 +220,7 @@ pub fn party(mut stage: Stage) {
                     let inodes = segments(&name);
                     inodes.iter().map(u64::to_string).collect::<Vec<_>>().join(" ")
                 }
-                "stat" => {
-                    let stats = format!("{:?} ", on().stats());
-                    let of = format!("{name}: ");
-                    let at = stats.find(&of).expect("a count") + of.len();
-                    stats[at..].split([',', ' ']).next().expect("a number").to_owned()
-                }
-                other => panic!("unknown command {other}"),
+                _ => node.obey(command, &name, number).await,
             };
             stage.say(answer);
         }

@@ -15,8 +15,7 @@ async fn at_least(child: &mut Child, count: &str, wanted: u64) {
 
 /// Two parties of this process's own user.
 async fn own(place: &Place, args: &[&str]) -> Child {
-    let mut child = place.spawn("party::party", args);
-    child.expect("ready").await;
+    let mut child = place.ready("party::party", args).await;
     child.expect_after("join", "ok").await;
     child
 }
@@ -144,8 +143,7 @@ fn another_user_has_so_many_handshakes_under_way_and_no_more() {
         let uids = format!("uids={ALICE},{BOB}");
         // A quarter of them: two.
         let mut host = join(&place, 0, &["host", &uids, "handshakes=8"]).await;
-        let mut flood = place.spawn_as(ALICE, ALICE, "party::party", &["flood"]);
-        flood.expect("ready").await;
+        let mut flood = place.ready_as(ALICE, ALICE, "party::party", &["flood"]).await;
         flood.expect_after("dial host 2", "ok").await;
         flood.expect_after("dial host 5", "ok").await;
         at_least(&mut host, "handshakes_refused", 5).await;

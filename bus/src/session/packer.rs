@@ -20,7 +20,10 @@ const FEW: usize = 8;
 
 /// What there is to send next.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "mostly a request, which goes to its queue at once")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "mostly a request, which goes to its queue at once"
+)]
 pub(crate) enum Packed {
     Request(Request),
     /// There is no memory for the next message now.

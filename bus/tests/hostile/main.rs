@@ -171,8 +171,7 @@ fn play_between_users(rows: fn() -> Vec<Row>) {
 
 async fn play_in(mut scene: Scene, rows: Vec<Row>) {
     // Once round, so that everything that grows to its working size has.
-    let warm = Row::harmless(Stage::Asking, "", "", "", |_| {});
-    scene.play(warm).await.expect("an honest peer");
+    scene.play(rows::honest()).await.expect("an honest peer");
     let (fds, kilobytes) = (scene.number("fds").await, scene.number("rss").await);
     let mut failed = 0;
     for row in rows {

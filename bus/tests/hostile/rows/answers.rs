@@ -15,7 +15,7 @@ pub fn answers() -> Vec<Row> {
             rig.put(slot);
         })
     };
-    vec![
+    let mut rows = vec![
         reply("all", "honest", Harmless("taken"), |slot| slot),
         reply("kind", "tell", Closed("on the asking end"), |slot| Slot {
             kind: 1,
@@ -95,5 +95,107 @@ pub fn answers() -> Vec<Row> {
                 rig.put(slot);
             },
         ),
-    ]
+    ];
+    rows.extend(batches());
+    rows
+}
+
+/// Replies in a batch, of which the second says its length and its correlation.
+fn batches() -> Vec<Row> {
+    type Second = fn(u64) -> (u64, u64);
+    let batch = |value, expect, count: u64, second: Second| {
+        Row::new(Stage::Asked, ("reply", "batch"), value, expect, move |rig| {
+            let (len, correlation) = second(rig.correlation);
+            for (word, value) in [8, rig.correlation, 6, 0, len, correlation]
+                .into_iter()
+                .enumerate()
+            {
+                rig.pool.store(word, value);
+            }
+            rig.send_with(&peer::segment(0, 4096), &[rig.pool.fd()]);
+            let slot = rig.reply().buffer(0, 0, 0, 256);
+            rig.put(Slot {
+                kind: 8,
+                correlation: count,
+                ..slot
+            });
+        })
+    };
+    let mut rows = vec![
+        batch("honest", Harmless("taken"), 1, |of| (8, of)),
+        batch("the same twice", Closed("correlation"), 2, |of| (8, of)),
+        batch("one for nobody", Closed("correlation"), 2, |of| {
+            (8, of.wrapping_add(1))
+        }),
+        batch("one too long", Closed("does not lie in its batch"), 2, |of| {
+            (250, of)
+        }),
+        batch("of 0", Closed("a batch of"), 0, |of| (8, of)),
+        batch("of 129", Closed("a batch of"), 129, |of| (8, of)),
+        batch("of wild length", Closed("does not lie in its batch"), 2, |of| {
+            (u64::MAX, of)
+        }),
+        Row::new(
+            Stage::Asked,
+            ("reply", "batch"),
+            "in the slot",
+            Closed("not in a buffer"),
+            |rig| {
+                let slot = rig.reply();
+                rig.put(Slot {
+                    kind: 8,
+                    correlation: 1,
+                    ..slot
+                });
+            },
+        ),
+        Row::new(
+            Stage::Asked,
+            ("reply", "batch"),
+            "not announced",
+            Harmless("waits for its frame"),
+            |rig| {
+                let slot = rig.reply().buffer(3, 0, 0, 64);
+                rig.put(Slot {
+                    kind: 8,
+                    correlation: 1,
+                    ..slot
+                });
+            },
+        ),
+        Row::new(
+            Stage::Asked,
+            ("reply", "batch"),
+            "of a reply for a buffer",
+            Closed("97 bytes in a batch"),
+            |rig| {
+                rig.pool.store(0, 97);
+                rig.pool.store(1, rig.correlation);
+                rig.send_with(&peer::segment(0, 4096), &[rig.pool.fd()]);
+                let slot = rig.reply().buffer(0, 0, 0, 256);
+                rig.put(Slot {
+                    kind: 8,
+                    correlation: 1,
+                    ..slot
+                });
+            },
+        ),
+    ];
+    rows.push(Row::new(
+        Stage::Answering,
+        ("reply", "batch"),
+        "to nothing",
+        Closed("correlation"),
+        |rig| {
+            rig.pool.store(0, 8);
+            rig.send_with(&peer::segment(0, 4096), &[rig.pool.fd()]);
+            let slot = rig.reply().buffer(0, 0, 0, 256);
+            rig.put(Slot {
+                kind: 8,
+                correlation: 1,
+                ..slot
+            });
+        },
+    ));
+    rows
 }

@@ -11,7 +11,7 @@ pub use answers::answers;
 pub use denied::denied;
 pub use descriptors::descriptors;
 pub use frames::frames;
-pub use slots::slots;
+pub use slots::{honest, slots};
 pub use words::words;
 
 use crate::peer::{Rig, Stage};
@@ -54,16 +54,6 @@ impl Row {
             then: "",
             act: Box::new(act),
         }
-    }
-
-    pub fn harmless(
-        stage: Stage,
-        area: &'static str,
-        field: &'static str,
-        why: &'static str,
-        act: impl FnOnce(&mut Rig) + 'static,
-    ) -> Self {
-        Self::new(stage, (area, field), "", Expect::Harmless(why), act)
     }
 
     pub fn then(self, command: &'static str) -> Self {

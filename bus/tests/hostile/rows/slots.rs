@@ -69,6 +69,10 @@ pub fn slots() -> Vec<Row> {
             kind: 4,
             ..slot
         }),
+        slot("kind", "replies", Closed("on the answering end"), |slot| Slot {
+            kind: 8,
+            ..slot
+        }),
         slot(
             "kind",
             "publish, to an actor",
@@ -230,7 +234,7 @@ pub fn slots() -> Vec<Row> {
             });
         },
     ));
-    for kind in [0, 7, 255] {
+    for kind in [0, 9, 255] {
         rows.push(slot("kind", kind, Closed("kind byte"), move |slot| Slot {
             kind,
             ..slot
@@ -263,50 +267,8 @@ pub fn slots() -> Vec<Row> {
             },
         ));
     }
-    for count in [0, 129, u64::MAX] {
-        rows.push(buffer(
-            "messages of a batch",
-            count,
-            Closed("a batch of"),
-            move |slot| Slot {
-                kind: 6,
-                correlation: count,
-                ..slot.buffer(0, 0, 0, 64)
-            },
-        ));
-    }
-    rows.push(slot(
-        "kind",
-        "a batch in the slot",
-        Closed("not in a buffer"),
-        |slot| Slot {
-            kind: 6,
-            correlation: 1,
-            ..slot
-        },
-    ));
-    for (said, reason) in [
-        (0, "not a valid archive"),
-        (49, "does not lie in its batch"),
-        (u64::from(u32::MAX), "does not lie in its batch"),
-    ] {
-        rows.push(Row::new(
-            Stage::Asking,
-            ("buffer", "length in a batch"),
-            said,
-            Closed(reason),
-            move |rig| {
-                rig.pool.store(0, said);
-                rig.send_with(&peer::segment(0, 4096), &[rig.pool.fd()]);
-                let slot = rig.ping();
-                rig.put(Slot {
-                    kind: 6,
-                    correlation: 2,
-                    ..slot.buffer(0, 0, 0, 64)
-                });
-            },
-        ));
-    }
+    rows.extend(batches(6, "tells"));
+    rows.extend(batches(7, "asks"));
     for segment in [1024, 1 << 30, u32::MAX >> 1] {
         rows.push(buffer(
             "segment",
@@ -324,6 +286,64 @@ pub fn slots() -> Vec<Row> {
         rows.push(buffer("length", len, Closed("limit for messages"), move |slot| {
             slot.buffer(0, 0, 0, len)
         }));
+    }
+    rows
+}
+
+/// A peer that asks twice, and keeps to all rules; the victim takes a first buffer for the replies.
+pub fn honest() -> Row {
+    batch(7, "asks", "honest", Harmless("handled, and answered"), (8, 2))
+}
+
+/// A batch of this kind, of which the first message is said to have so many bytes, and all of it so many messages; it has two
+/// of eight bytes.
+fn batch(kind: u8, of: &'static str, value: impl ToString, expect: Expect, said: (u64, u64)) -> Row {
+    Row::new(Stage::Asking, ("batch", of), value, expect, move |rig| {
+        let (len, count) = said;
+        rig.pool.store(0, len);
+        rig.pool.store(1, u64::MAX);
+        rig.pool.store(4, 8);
+        rig.send_with(&peer::segment(0, 4096), &[rig.pool.fd()]);
+        let slot = rig.ping();
+        rig.put(Slot {
+            kind,
+            correlation: count,
+            ..slot.buffer(0, 0, 0, 56)
+        });
+    })
+}
+
+/// Batches of this kind.
+fn batches(kind: u8, of: &'static str) -> Vec<Row> {
+    let batch = |value: String, expect, said, count| batch(kind, of, value, expect, (said, count));
+    let mut rows = vec![
+        batch("honest".into(), Harmless("handled, and answered"), 8, 2),
+        batch(
+            "of more than it has".into(),
+            Closed("does not lie in its batch"),
+            8,
+            3,
+        ),
+        slot(
+            "kind",
+            format!("a batch of {of} in the slot"),
+            Closed("not in a buffer"),
+            move |slot| Slot {
+                kind,
+                correlation: 1,
+                ..slot
+            },
+        ),
+    ];
+    for count in [0, 129, u64::MAX] {
+        rows.push(batch(format!("{count} messages"), Closed("a batch of"), 8, count));
+    }
+    for (said, reason) in [
+        (0, "not a valid archive"),
+        (49, "does not lie in its batch"),
+        (u64::from(u32::MAX), "does not lie in its batch"),
+    ] {
+        rows.push(batch(format!("{said} bytes long"), Closed(reason), said, 2));
     }
     rows
 }

@@ -373,6 +373,14 @@ fn segments() -> Named {
     let buffer =
         |out: Output, what: u8, len: usize| out.byte(4).byte(what).u64(1).u32(0).u16(0).u16(len as u16);
     let take = |out: Output, how: u8| out.byte(12).byte(how);
+    // The same twice.
+    let batch = |one: &[u8]| {
+        let head = |out: Output| out.u32(one.len() as u32).u32(0).u64(1);
+        let padding = vec![0; one.len().next_multiple_of(16) - one.len()];
+        head(head(Output::default()).bytes(one).bytes(&padding))
+            .bytes(one)
+            .0
+    };
     let request = |out: Output, what: u8| out.byte(13).byte(what);
     vec![
         ("tell", take(inline(begin(HONEST), 0, &fixed), 16).0),
@@ -384,6 +392,12 @@ fn segments() -> Named {
         ("segment-to-come", {
             let out = buffer(begin(HONEST), 4, texts.len());
             take(in_pool(out, &texts), 16).0
+        }),
+        ("asks-together", {
+            let batch = batch(&fixed);
+            let out = in_pool(begin(HONEST), &batch).byte(4).byte(1 | 8).u64(2);
+            let out = out.u32(0).u16(0).u16(batch.len() as u16);
+            take(take(out, 16), 16).0
         }),
         ("publish", take(inline(begin(HONEST), 2, &[0; 16]), 17).0),
         (
@@ -446,6 +460,12 @@ fn segments() -> Named {
                 .u16(archive(&nested()).len() as u16)
                 .byte(15)
                 .0
+        }),
+        ("replies-together", {
+            let batch = batch(&[0; 8]);
+            let out = request(in_pool(begin(HONEST | 0x40), &batch), 4);
+            let out = out.byte(5).byte(3).byte(1).u32(0).u16(0);
+            out.u16(batch.len() as u16).byte(15).0
         }),
         ("few-returns", begin(3 | 2 << 2).byte(14).0),
         (

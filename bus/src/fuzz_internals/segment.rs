@@ -257,7 +257,8 @@ fn step(
             let what = input.byte();
             let (kind, mailbox) = match what & 3 {
                 0 => (SlotKind::Tell, &world.actor),
-                1 => (SlotKind::Ask, &world.actor),
+                1 if what & 8 == 0 => (SlotKind::Ask, &world.actor),
+                1 => (SlotKind::AskBatch, &world.actor),
                 3 => (SlotKind::Batch, &world.actor),
                 _ => (SlotKind::Publish, &world.subscription),
             };
@@ -277,12 +278,18 @@ fn step(
             let what = input.byte();
             let ticket = asked.get(usize::from(what >> 4) % asked.len().max(1));
             let correlation = ticket.map_or(0, |ticket| ticket.correlation());
-            let kind = if what & 1 == 0 {
-                SlotKind::Reply
-            } else {
-                SlotKind::Fail
+            let number = input.byte();
+            let (kind, correlation) = match what & 3 {
+                1 => (SlotKind::Fail, correlation),
+                // So many replies, the first of which is to this ask, mostly.
+                3 => {
+                    // Relaxed: one thread.
+                    peer.pool_words[1].store(correlation, Ordering::Relaxed);
+                    (SlotKind::ReplyBatch, u64::from(number % 4))
+                }
+                _ => (SlotKind::Reply, correlation),
             };
-            let mut descriptor = Descriptor::new(kind, input.byte().into(), 0, 0, correlation);
+            let mut descriptor = Descriptor::new(kind, number.into(), 0, 0, correlation);
             if what & 2 == 0 {
                 let payload = input.packet();
                 let payload = &payload[..payload.len().min(96)];

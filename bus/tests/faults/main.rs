@@ -14,7 +14,7 @@
 //! - all memory is back: buffers, asks, unreleased messages, and the bystander's descriptors and mappings.
 //!
 //! Rows that begin with `large` or `batch` strike among messages that have a segment each, and among those of
-//! `tell_all`; `unbatching` is between two messages of a batch. There, a call that had not returned may have sent any
+//! `tell_all` and `ask_all`; `unbatching` is between two messages of a batch. There, a call that had not returned may have sent any
 //! number of its messages.
 //!
 //! Rows that begin with `refusal` or `unlink`, and those of a link's refusal, have traffic of their own

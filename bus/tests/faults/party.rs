@@ -109,9 +109,38 @@ pub async fn bind(bus: &Bus, name: &str, window: u32, note: Note) {
 /// Asks once and looks at the answer.
 pub async fn ask(address: &Address<Question>, load: Load, seq: u64) -> Result<(), shmbus::error::AskError> {
     let reply = address.ask(&question(load, seq)).await?;
+    assert_answers(&reply, load, seq);
+    Ok(())
+}
+
+#[track_caller]
+fn assert_answers(reply: &Received<Item>, load: Load, seq: u64) {
     assert_eq!(reply.seq.to_native(), seq, "the reply");
     assert_eq!(checked(reply.load, seq, &reply.data), load, "the reply");
-    Ok(())
+}
+
+/// Asks all of a load, and hands on what came of each.
+pub async fn ask_all_of(
+    address: &Address<Question>,
+    load: Load,
+    messages: u64,
+    mut answered: impl FnMut(u64, Result<(), shmbus::error::AskError>),
+) {
+    if load == Load::Batch {
+        let questions: Vec<_> = (0..messages).map(|seq| question(load, seq)).collect();
+        let mut replies = address.ask_all(&questions);
+        for seq in 0..messages {
+            let reply = replies.next().await.expect("an outcome of each");
+            answered(seq, reply.map(|reply| assert_answers(&reply, load, seq)));
+        }
+        assert!(replies.next().await.is_none(), "more outcomes than asks");
+        return;
+    }
+    let asks = (0..messages).map(|seq| async move { (seq, ask(address, load, seq).await) });
+    let mut asks = futures_util::stream::iter(asks).buffer_unordered(ASKS);
+    while let Some((seq, asked)) = asks.next().await {
+        answered(seq, asked);
+    }
 }
 
 /// Tells from message `from` on, as many as go by one call. Returns how many were sent, also with an error.
@@ -197,11 +226,34 @@ pub fn settings(config: Config) -> Config {
         .window(Load::Usual.window())
 }
 
-/// Descriptors and shared mappings of this process.
+/// Descriptors and shared mappings of this process, but for pools.
 fn resources() -> usize {
-    let fds = std::fs::read_dir("/proc/self/fd").expect("proc").count();
+    let fds = std::fs::read_dir("/proc/self/fd").expect("proc");
+    let names = fds.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+    let fds = names
+        .filter(|name| !name.to_string_lossy().contains(POOL))
+        .count();
     let maps = std::fs::read_to_string("/proc/self/maps").expect("proc");
-    fds + maps.lines().filter(|line| line.contains("shmbus")).count()
+    let maps = maps
+        .lines()
+        .filter(|line| line.contains("shmbus") && !line.contains(POOL));
+    fds + maps.count()
+}
+
+const POOL: &str = "shmbus-pool";
+
+/// How much of other processes' pools is mapped here, in bytes. A pool grows by and by, and stays.
+fn foreign_pools() -> u64 {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("proc");
+    let foreign = maps
+        .lines()
+        .filter(|line| line.contains(POOL) && line.contains(" r--s "));
+    let bytes = |line: &str| {
+        let (from, to) = line.split(' ').next()?.split_once('-')?;
+        let at = |end| u64::from_str_radix(end, 16).ok();
+        Some(at(to)? - at(from)?)
+    };
+    foreign.map(|line| bytes(line).expect("a mapping")).sum()
 }
 
 /// Role: `node`; says `up`, then does what the test says. Each command is answered; what it sends it tells by
@@ -317,16 +369,14 @@ pub fn party(mut stage: Stage) {
                     "done".to_owned()
                 }
                 "ask" => {
-                    let address = joined().address::<Question>("sink").await.expect("lookup");
                     let load = Load::named(words[1]);
-                    let asks = (0..number(2)).map(|seq| {
-                        let address = address.clone();
-                        async move { ask(&address, load, seq).await.map(|()| seq) }
-                    });
-                    let mut asks = futures_util::stream::iter(asks).buffer_unordered(ASKS);
-                    while let Some(answer) = asks.next().await {
-                        stage.say(format!("ok {}", answer.expect("an answer")));
-                    }
+                    let name = if load == Load::Batch { "many" } else { "sink" };
+                    let address = joined().address::<Question>(name).await.expect("lookup");
+                    let tell = |seq, answer: Result<(), _>| {
+                        answer.expect("an answer");
+                        stage.say(format!("ok {seq}"));
+                    };
+                    ask_all_of(&address, load, number(2), tell).await;
                     "done".to_owned()
                 }
                 "publish" => {
@@ -376,6 +426,8 @@ pub fn party(mut stage: Stage) {
                     let most = number(1) as usize;
                     eventually("the victim is forgotten", || bus.peers() == ["survivor"]).await;
                     eventually("descriptors and mappings are gone", || resources() <= most).await;
+                    let pools = "of pools the survivor's is mapped and no other";
+                    eventually(pools, || foreign_pools() <= number(2)).await;
                     assert_eq!(bus.stats().violations, 0);
                     "settled".to_owned()
                 }

@@ -201,7 +201,7 @@ impl Row {
 }
 
 /// Why a role never comes to a point: a letter, and what it stands for.
-pub const REASONS: [(char, &str); 11] = [
+pub const REASONS: [(char, &str); 12] = [
     ('a', "sends no messages"),
     ('b', "gets no messages"),
     ('c', "whoever answers it has room kept, and never waits"),
@@ -219,18 +219,25 @@ pub const REASONS: [(char, &str); 11] = [
     ),
     (
         'j',
-        "its messages do not travel in batches: only those of `tell_all` do",
+        "its messages do not travel in batches: only those of `tell_all` and `ask_all` do",
     ),
     (
         'k',
         "not tried: its links are refused and ended by the same code as those of tells and asks",
     ),
+    (
+        'l',
+        "who asks many by one call waits for replies, of which each makes room, and wakes nobody else",
+    ),
 ];
 
 /// `None`: the cell is tried.
 pub fn not_applicable(Row { point, load }: Row, role: Role) -> Option<char> {
-    if load == Load::Batch && !matches!(role, Role::Sender | Role::Receiver) {
+    if load == Load::Batch && matches!(role, Role::Publisher | Role::Subscriber | Role::Member) {
         return Some('j');
+    }
+    if load == Load::Batch && point == Point::Waking && role == Role::Answerer {
+        return Some('l');
     }
     let (reason, applies) = match point {
         Point::Taken

@@ -2,7 +2,6 @@
 
 use std::{cell::Cell as Flag, rc::Rc, time::Instant};
 
-use futures_util::StreamExt;
 use shmbus::{
     error::{AskError, SendError},
     faults::Point,
@@ -12,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::{
     cell::Cell,
-    party::{ASKS, Item, Listener, Question, ask, item, tell_run},
+    party::{Item, Listener, Question, ask_all_of, item, tell_run},
     row::{Load, Role},
     support::{eventually, soon},
     world::{Party, World},
@@ -142,20 +141,14 @@ impl Traffic {
         self.task = Some(actix::spawn(async move {
             let address = bus.address::<Question>("post").await.expect("lookup");
             opened.set(true);
-            let asks = (0..load.messages()).map(|seq| {
-                let address = address.clone();
-                async move { ask(&address, load, seq).await }
-            });
-            let mut asks = futures_util::stream::iter(asks).buffer_unordered(ASKS);
             let mut done = 0;
-            while let Some(asked) = asks.next().await {
-                match asked {
-                    Ok(()) => done += 1,
-                    Err(AskError::PeerLost { .. }) => {}
-                    Err(AskError::Send(error)) if lost(&error) => {}
-                    Err(error) => panic!("{error}"),
-                }
-            }
+            let count = |_, answer| match answer {
+                Ok(()) => done += 1,
+                Err(AskError::PeerLost { .. }) => {}
+                Err(AskError::Send(error)) if lost(&error) => {}
+                Err(error) => panic!("{error}"),
+            };
+            ask_all_of(&address, load, load.messages(), count).await;
             let lost = load.messages() - done;
             let at = Instant::now();
             Sent { done, lost, at }

@@ -230,7 +230,10 @@ impl World {
         assert_eq!(bus.stats().violations, 0, "violations");
         // The first cell shows what a bystander needs.
         let most = self.resources.unwrap_or(u64::MAX);
-        self.bystander.order(&format!("settle {most}"), "settled").await;
+        let pool = bus.stats().pool_reserved_bytes;
+        self.bystander
+            .order(&format!("settle {most} {pool}"), "settled")
+            .await;
         if self.resources.is_none() {
             self.resources = Some(self.bystander.number("resources").await);
         }

@@ -15,6 +15,7 @@ use crate::{
         batch,
         checked::Violation,
         descriptor::{Descriptor, Head, SlotKind},
+        faults::fault,
         layout::MOST_SLOTS,
         ring::Consumer,
     },
@@ -317,6 +318,7 @@ impl<'a> Delivering<'a> {
         whole.make_private();
         let (replies, mut end) = (whole.bytes(), 0);
         for _ in 0..count {
+            fault!(Unbatching);
             let at = batch::message(replies, end)?;
             end = at.end;
             let correlation = batch::correlation(replies, &at);

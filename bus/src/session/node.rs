@@ -291,3 +291,6 @@ impl Drop for Node {
         self.close();
     }
 }
+
+#[cfg(test)]
+mod tests;

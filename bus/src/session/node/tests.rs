@@ -26,6 +26,7 @@ use crate::{
 };
 
 mod denied;
+mod ending;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

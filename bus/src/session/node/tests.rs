@@ -25,6 +25,7 @@ use crate::{
     },
 };
 
+mod counted;
 mod denied;
 mod ending;
 

@@ -206,6 +206,20 @@ mod tests {
             let error = one(permit).check().unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
+        // Who may come in by the other way is not known beforehand.
+        let with = |uids: &[u32], gids: &[u32], permit: &Permit| {
+            let (uids, gids, permits) = (uids.to_vec(), gids.to_vec(), vec![permit.clone()]);
+            Users { uids, gids, permits }.check().is_ok()
+        };
+        for (permit, (alone, other_uid, other_gid)) in [
+            (Permit::uid(7).call("a"), (false, false, true)),
+            (Permit::gid(7).call("a"), (false, true, false)),
+            (Permit::anybody().call("a"), (false, true, true)),
+        ] {
+            assert_eq!(with(&[], &[], &permit), alone, "{permit:?}");
+            assert_eq!(with(&[8], &[], &permit), other_uid, "{permit:?}");
+            assert_eq!(with(&[], &[8], &permit), other_gid, "{permit:?}");
+        }
         let nobody = Users {
             uids: vec![NOBODY],
             ..Users::default()

@@ -1,5 +1,7 @@
 //! What another user is told, and what not.
 
+use std::sync::atomic::AtomicUsize;
+
 use super::*;
 
 fn denied(names: &[&str]) -> Frame {
@@ -196,5 +198,44 @@ async fn a_topic_is_denied_as_long_as_somebody_asks_for_it_and_somebody_denies_i
     for mailbox in [second, third] {
         mailbox.close();
     }
+    node.leave().await;
+}
+
+/// Counts what a session logs of its denials.
+struct Log(AtomicUsize);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target().ends_with("denial")
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::Id {
+        tracing::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::Id, _: &tracing::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+    fn enter(&self, _: &tracing::Id) {}
+    fn exit(&self, _: &tracing::Id) {}
+}
+
+#[tokio::test]
+async fn of_a_peer_that_asks_again_and_again_for_what_it_may_not_the_log_tells_so_often() {
+    let log = Arc::new(Log(AtomicUsize::new(0)));
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let (node, _dir) = node(permit().call("shop"), |config| config).await;
+    let mut other = Other::meet(&node);
+    for id in 0..100 {
+        other.say(&topic(id, "secret"));
+        let names = vec!["mine".to_owned()];
+        other.say(&Frame::Denied {
+            what: Denial::Bind,
+            names,
+        });
+        other.said().await;
+    }
+    assert_eq!(node.counters.denied.get(), 100);
+    assert_eq!(log.0.load(Ordering::SeqCst), 32);
     node.leave().await;
 }

@@ -28,6 +28,8 @@ use crate::{
 mod counted;
 mod denied;
 mod ending;
+mod links;
+mod names;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -117,11 +119,15 @@ struct Other {
 impl Other {
     /// Meets the node.
     fn meet(node: &Arc<Node>) -> Self {
+        Self::meet_as(node, "other", 1)
+    }
+
+    fn meet_as(node: &Arc<Node>, name: &str, id: u64) -> Self {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (ours, theirs) =
             net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
         let socket = Socket::new(ours.try_clone().unwrap()).unwrap();
-        let session = node.begin(socket, peer("other", 1));
+        let session = node.begin(socket, peer(name, id));
         Self {
             ours,
             session: session.unwrap(),
@@ -175,21 +181,38 @@ impl Other {
         over.await.expect("it ends").unwrap();
     }
 
-    /// Wants to ask something of a port.
-    fn offer(&self, link: u32, to_port: u32) {
-        let (segment, _) = LinkParts::create(16, 64).unwrap();
+    /// Sends its half of a link with the frame that is made of the half's slots, returns and bytes.
+    fn say_with_half(&self, frame: impl FnOnce(u32, u32, u64) -> Frame) {
+        let (slots, returns) = (1024, 64);
+        let (segment, _) = LinkParts::create(slots, returns).unwrap();
         let (word, _) = create_bell().unwrap();
         let (bell, _ear) = Bell::for_another_user().unwrap();
-        let frame = Frame::Link {
+        let frame = frame(slots, returns, segment.bytes() as u64);
+        let fds = [segment.fd(), word.fd(), bell.as_fd()];
+        self.socket.try_send(&frame.encode().unwrap(), &fds).unwrap();
+    }
+
+    /// Wants to ask something of a port.
+    fn offer(&self, link: u32, to_port: u32) {
+        self.say_with_half(|ring_slots, returns, bytes| Frame::Link {
             link,
             from_port: 0,
             to_port,
-            ring_slots: 16,
-            returns: 64,
-            bytes: segment.bytes() as u64,
-        };
-        let fds = [segment.fd(), word.fd(), bell.as_fd()];
-        self.socket.try_send(&frame.encode().unwrap(), &fds).unwrap();
+            ring_slots,
+            returns,
+            bytes,
+        });
+    }
+
+    /// Takes a link that the node wants.
+    fn take(&self, peer_link: u32) {
+        self.say_with_half(|ring_slots, returns, bytes| Frame::Linked {
+            link: 70,
+            peer_link,
+            ring_slots,
+            returns,
+            bytes,
+        });
     }
 }
 

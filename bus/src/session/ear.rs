@@ -97,6 +97,7 @@ mod tests {
             Barrier,
             atomic::{AtomicU32, Ordering},
         },
+        task::Poll,
         thread,
     };
 
@@ -106,6 +107,69 @@ mod tests {
     use crate::{config::Spin, session::port::Watcher};
 
     const ROUNDS: u32 = 1_000;
+
+    /// A bell that was rung so often and the descriptor at whose end that is heard.
+    fn rung(times: usize) -> (Bell, OwnedFd) {
+        let (bell, ear) = Bell::for_another_user().unwrap();
+        (0..times).for_each(|_| bell.ring());
+        (bell, ear)
+    }
+
+    /// Rings that nobody has read.
+    fn unread(ear: &OwnedFd) -> usize {
+        let read = || recv(ear.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT);
+        std::iter::from_fn(|| read().ok()).count()
+    }
+
+    #[tokio::test]
+    async fn so_many_rings_are_read_before_they_are_passed_on() {
+        let (_bell, ear) = rung(RINGS + 10);
+        let other_end = ear.try_clone().unwrap();
+        let ear = watched(ear, Interest::READABLE).unwrap();
+        assert!(hear(&ear).await);
+        assert_eq!(unread(&other_end), 10);
+    }
+
+    /// Others of the thread have their turn.
+    #[tokio::test]
+    async fn a_listener_that_is_rung_without_end_gives_way() {
+        let port = Port::new(0, Spin::Never, Watcher::Task).unwrap();
+        let (_bell, ear) = rung(4 * RINGS);
+        let (_over, is_over) = watch::channel(false);
+        let mut listening = std::pin::pin!(listen(ear, Arc::downgrade(&port), is_over));
+        let used_up = std::future::poll_fn(|cx| {
+            let mut step = || std::pin::pin!(tokio::task::consume_budget()).poll(cx).is_ready();
+            Poll::Ready(std::iter::from_fn(|| step().then_some(())).count())
+        });
+        let budget = used_up.await;
+        let mut pokes = [0; 8];
+        while u64::from_ne_bytes(pokes) == 0 {
+            tokio::task::yield_now().await;
+            // Of what a task may do in one turn, two rounds are left: it gives way after the third.
+            for _ in 2..budget {
+                tokio::task::consume_budget().await;
+            }
+            let turn = std::future::poll_fn(|cx| Poll::Ready(listening.as_mut().poll(cx)));
+            assert!(turn.await.is_pending());
+            let _ = nix::unistd::read(port.bell(), &mut pokes);
+        }
+        let rounds = u64::from_ne_bytes(pokes);
+        assert!(rounds <= 3, "it has read on for {rounds} rounds");
+    }
+
+    #[tokio::test]
+    async fn nobody_listens_where_nobody_can_ring_any_more() {
+        let port = Port::new(0, Spin::Never, Watcher::Task).unwrap();
+        let (_over, is_over) = watch::channel(false);
+        let (bell, ear) = rung(1);
+        drop(bell);
+        listen(ear, Arc::downgrade(&port), is_over.clone()).await;
+        // Nor for a port that has gone.
+        let (_bell, ear) = rung(1);
+        let gone = Arc::downgrade(&port);
+        drop(port);
+        listen(ear, gone, is_over).await;
+    }
 
     /// In each round two threads publish something and ring, at the same moment: both must be found by who looks
     /// when the port is poked, and only then.

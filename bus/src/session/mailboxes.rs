@@ -103,3 +103,90 @@ impl Mailboxes {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Weak;
+
+    use proptest::{collection::vec, prelude::*, sample::Index};
+
+    use super::*;
+    use crate::{
+        config::Spin,
+        session::{
+            frame::Binding,
+            port::{Port, Watcher},
+        },
+    };
+
+    const LIMIT: usize = 4;
+
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Is {
+        Reserved,
+        Bound,
+        Gone,
+    }
+
+    fn mailbox(port: &Arc<Port>, number: u32) -> Arc<Mailbox> {
+        let binding = Binding {
+            name: String::new(),
+            port: port.id,
+            mailbox: number,
+            window: 1,
+            kinds: vec![],
+        };
+        Mailbox::new(binding, vec![], port.clone(), None, Weak::new())
+    }
+
+    proptest! {
+        /// However numbers come and go: one that was bound leads to its own mailbox or to none, and one that never was is
+        /// told apart.
+        #[test]
+        fn a_number_is_found_as_what_it_is(steps in vec((0u8..3, any::<Index>()), 1..120)) {
+            let port = Port::new(0, Spin::Never, Watcher::Task).unwrap();
+            let (mut mailboxes, mut known) = (Mailboxes::default(), Vec::<(u32, Is)>::new());
+            for (step, at) in steps {
+                let live = known.iter().filter(|(_, is)| *is != Is::Gone).count();
+                if step == 0 || known.is_empty() {
+                    let number = mailboxes.reserve(LIMIT);
+                    prop_assert_eq!(number.is_some(), live < LIMIT);
+                    if let Some(number) = number {
+                        prop_assert!(known.iter().all(|(other, _)| *other != number), "again {number}");
+                        known.push((number, Is::Reserved));
+                    }
+                } else {
+                    let at = at.index(known.len());
+                    let (number, is) = &mut known[at];
+                    match (step, *is) {
+                        (1, Is::Bound) => {}
+                        (1, _) => {
+                            // Of one that has gone: too late.
+                            mailboxes.insert(mailbox(&port, *number));
+                            *is = if *is == Is::Gone { Is::Gone } else { Is::Bound };
+                        }
+                        _ => {
+                            let removed = mailboxes.remove(*number);
+                            prop_assert_eq!(removed.is_some(), *is == Is::Bound);
+                            *is = Is::Gone;
+                        }
+                    }
+                }
+                for (number, is) in &known {
+                    match (mailboxes.find(*number), is) {
+                        (Ok(Some(found)), Is::Bound) => prop_assert_eq!(found.binding.mailbox, *number),
+                        (Ok(None), Is::Gone) | (Err(Violation::Mailbox(_)), Is::Reserved) => {}
+                        (found, is) => prop_assert!(false, "{number:#x} is {is:?} and found as {found:?}"),
+                    }
+                    let never = [number.wrapping_add(LIMIT as u32), number.wrapping_add(1000 << 16)];
+                    for never in never {
+                        prop_assert!(mailboxes.find(never).is_err(), "{never:#x}");
+                    }
+                }
+                prop_assert_eq!(mailboxes.is_empty(), known.iter().all(|(_, is)| *is != Is::Bound));
+            }
+            let bound = known.iter().filter(|(_, is)| *is == Is::Bound).count();
+            prop_assert_eq!(mailboxes.into_all().count(), bound);
+        }
+    }
+}

@@ -66,8 +66,11 @@ struct Ports {
     next: u32,
 }
 
-/// Whom a handshake is under way with, in either direction, by node name.
-type Meeting = HashSet<String>;
+/// Whom a handshake of ours is under way with, by node name.
+type Dialling = HashSet<String>;
+
+/// Who has been welcomed and has no session yet: names as they are known here, and uids. A name may be there twice.
+type Accepting = Vec<(String, u32)>;
 
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -88,8 +91,8 @@ pub(crate) struct Node {
     pub(crate) catalog: Mutex<Catalog>,
     /// Counts changes of names and sessions, for those who wait for one.
     pub(crate) changed: watch::Sender<u64>,
-    dialling: Mutex<Meeting>,
-    accepting: Mutex<Meeting>,
+    dialling: Mutex<Dialling>,
+    accepting: Mutex<Accepting>,
     /// Links that are gone, of which peers keep messages.
     pub(crate) left: Left,
     /// Handshakes that other users have begun, by uid.
@@ -291,3 +294,6 @@ impl Drop for Node {
         self.close();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -246,9 +246,9 @@ impl Session {
                     Err(error) => self.refused("its socket failed", &error),
                 },
                 error = self.flush() => {
-                    // A broken pipe: what the peer said before is still to be read.
-                    if error.kind() != std::io::ErrorKind::BrokenPipe {
-                        self.close(format!("its socket failed: {error}"));
+                    // At its end, what the peer said before is still to be read.
+                    if !is_end(&error) {
+                        self.refused("a control frame", &error);
                     }
                     lock(&self.outbox).clear();
                 }

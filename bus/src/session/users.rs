@@ -164,6 +164,21 @@ mod tests {
         assert!(!Users::default().admit(of(0, 0)));
     }
 
+    /// A group's members may be anybody: of sockets, the owner alone is looked at.
+    #[test]
+    fn whose_sockets_are_of_interest_is_known_where_users_are_named_one_by_one() {
+        let us = nix::unistd::geteuid().as_raw();
+        let named = |uids: &[u32], gids: &[u32]| Users {
+            uids: uids.to_vec(),
+            gids: gids.to_vec(),
+            permits: vec![],
+        };
+        assert_eq!(named(&[], &[]).owners(), None);
+        assert_eq!(named(&[7, 8], &[]).owners(), Some(vec![7, 8, us]));
+        assert_eq!(named(&[7, 8], &[50]).owners(), None);
+        assert_eq!(named(&[], &[50]).owners(), None);
+    }
+
     #[test]
     fn permits_add_up_and_what_none_names_is_denied() {
         let rights = users().rights(1001, 50);
@@ -190,6 +205,20 @@ mod tests {
         ] {
             let error = one(permit).check().unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
+        }
+        // Who may come in by the other way is not known beforehand.
+        let with = |uids: &[u32], gids: &[u32], permit: &Permit| {
+            let (uids, gids, permits) = (uids.to_vec(), gids.to_vec(), vec![permit.clone()]);
+            Users { uids, gids, permits }.check().is_ok()
+        };
+        for (permit, (alone, other_uid, other_gid)) in [
+            (Permit::uid(7).call("a"), (false, false, true)),
+            (Permit::gid(7).call("a"), (false, true, false)),
+            (Permit::anybody().call("a"), (false, true, true)),
+        ] {
+            assert_eq!(with(&[], &[], &permit), alone, "{permit:?}");
+            assert_eq!(with(&[8], &[], &permit), other_uid, "{permit:?}");
+            assert_eq!(with(&[], &[8], &permit), other_gid, "{permit:?}");
         }
         let nobody = Users {
             uids: vec![NOBODY],

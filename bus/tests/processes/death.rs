@@ -3,10 +3,17 @@
 use std::{
     collections::BTreeSet,
     fs,
+    future::poll_fn,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Wake, Waker},
     time::{Duration, Instant},
 };
 
-use futures_util::future::join_all;
+use futures_util::future::{MaybeDone, join_all, maybe_done};
 use shmbus::{
     error::{AskError, LookupError, SendError},
     prelude::*,
@@ -78,36 +85,62 @@ fn asks_of_a_killed_process_fail_at_once_and_nobody_elses() {
     }
 }
 
-/// While a link is being lost, after its asks have failed and before it refuses to send, an ask may still go out: it
-/// must not be one that nobody ends.
+/// Asks once more in the moment in which it is woken: while a link is being lost, after its asks have failed and before it
+/// refuses to send.
+struct AsksAgain {
+    ask: Mutex<Pin<Box<MaybeDone<Pending>>>>,
+    woken: AtomicBool,
+}
+
+type Pending = Pin<Box<dyn Future<Output = Result<u64, AskError>> + Send>>;
+
+impl Wake for AsksAgain {
+    fn wake(self: Arc<Self>) {
+        // It goes out now, or is refused.
+        let mut ask = self.ask.lock().unwrap();
+        let _ = ask.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        self.woken.store(true, Ordering::SeqCst);
+    }
+}
+
+fn asks(address: &Address<Later>) -> Pending {
+    let address = address.clone();
+    Box::pin(async move {
+        let reply = address.ask(&Later { bytes: 1 }).deadline(PATIENCE * 2).await;
+        reply.map(|reply| reply.len() as u64)
+    })
+}
+
+/// It must not be an ask that nobody ends before its deadline.
 #[test]
 fn who_asks_again_at_once_after_a_death_is_told_at_once() {
     let place = Place::new();
     threads(async {
-        let bus = place.config("client").spin(Spin::Always).join().await.unwrap();
-        for round in 0..16 {
-            let name = format!("doomed{round}");
-            let mut doomed = start(&place, &[&name, &name]).await;
-            let gone = bus.address::<Ping>(&name).await.unwrap();
-            let before = bus.stats().sent;
-            let askers = (0..4).map(|_| {
-                let gone = gone.clone();
-                tokio::spawn(async move {
-                    for _ in 0..8 {
-                        while gone.ask(&Ping { n: 0 }).deadline(PATIENCE / 3).await.is_ok() {}
-                        let error = gone.ask(&Ping { n: 0 }).deadline(PATIENCE / 3).await;
-                        let error = error.map(|_| ()).unwrap_err();
-                        assert!(lost(&error), "{error}");
-                    }
-                })
-            });
-            let askers: Vec<_> = askers.collect();
-            eventually("asks", || bus.stats().sent > before + 100).await;
-            doomed.kill();
-            for asker in soon("the asks fail", join_all(askers)).await {
-                asker.unwrap();
-            }
+        let mut doomed = start(&place, &["doomed", "doomed"]).await;
+        let bus = place.config("client").spin(Spin::Never).join().await.unwrap();
+        let gone = bus.address::<Later>("doomed").await.unwrap();
+        let mut first = asks(&gone);
+        let mut poll = |waker| first.as_mut().poll(&mut Context::from_waker(waker));
+        eventually("it is asked", || {
+            assert!(poll(Waker::noop()).is_pending());
+            bus.stats().sent == 1
+        })
+        .await;
+        let again = Arc::new(AsksAgain {
+            ask: Mutex::new(Box::pin(maybe_done(asks(&gone)))),
+            woken: AtomicBool::new(false),
+        });
+        assert!(poll(&Waker::from(again.clone())).is_pending());
+        doomed.kill();
+        eventually("it is woken", || again.woken.load(Ordering::SeqCst)).await;
+        let second = poll_fn(|cx| again.ask.lock().unwrap().as_mut().poll(cx));
+        soon("the second ask fails", second).await;
+        let second = again.ask.lock().unwrap().as_mut().take_output();
+        for outcome in [first.await, second.unwrap()] {
+            let error = outcome.unwrap_err();
+            assert!(lost(&error), "{error}");
         }
+        bus.leave().await;
     });
 }
 

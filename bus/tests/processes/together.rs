@@ -10,8 +10,8 @@ use shmbus::{
 };
 
 use crate::{
-    service::{Blob, Keep, Later, Note, Panic, Ping, bytes, digest, set, settled, start},
-    support::{Place, Stage, soon, system, threads},
+    service::{Blob, Keep, Later, Note, Panic, Ping, bytes, digest, set, start},
+    support::{Place, Stage, settled, soon, system, threads},
 };
 
 fn pings(range: Range<u64>) -> Vec<Ping> {

@@ -2,14 +2,17 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    fs::Permissions,
+    fs::{File, Permissions},
+    io::IoSlice,
+    mem::MaybeUninit,
     os::{
-        fd::OwnedFd,
+        fd::{AsFd, OwnedFd},
         unix::fs::{MetadataExt, PermissionsExt},
     },
     time::Duration,
 };
 
+use nix::sys::resource::{Resource, setrlimit};
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use shmbus::{Permit, Publisher, Subscriber, prelude::*};
 
@@ -21,6 +24,8 @@ use crate::{
 /// Two users that need not exist by name.
 pub const ALICE: u32 = 12_001;
 pub const BOB: u32 = 12_002;
+/// One of whom no more than one test at a time may have processes.
+pub const CAROL: u32 = 12_004;
 
 /// Whether this process can be other users; says so if it cannot.
 pub fn can_switch_users(test: &str) -> bool {
@@ -124,6 +129,27 @@ fn silent(node: &str) -> OwnedFd {
     fd
 }
 
+/// Has more descriptors under way than RLIMIT_NOFILE, which holds for all of a user without privileges.
+fn choke() -> (OwnedFd, OwnedFd) {
+    const LIMIT: u64 = 128;
+    setrlimit(Resource::RLIMIT_NOFILE, LIMIT, LIMIT).expect("a lower limit");
+    let flags = SocketFlags::CLOEXEC;
+    let pair = net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).expect("a pair");
+    let null = File::open("/dev/null").expect("a file");
+    let fds = [null.as_fd(); 200];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(200))];
+    let mut control = net::SendAncillaryBuffer::new(&mut space);
+    assert!(control.push(net::SendAncillaryMessage::ScmRights(&fds)));
+    net::sendmsg(
+        &pair.0,
+        &[IoSlice::new(b"x")],
+        &mut control,
+        net::SendFlags::empty(),
+    )
+    .expect("sent");
+    pair
+}
+
 /// What the node has said there instead of a hello.
 fn refusal(fd: &OwnedFd) -> Option<String> {
     let mut packet = vec![0; 1 << 16];
@@ -141,6 +167,7 @@ pub fn party(mut stage: Stage) {
         let mut publishers: HashMap<String, Publisher<Blob>> = HashMap::new();
         let mut subscribers: HashMap<String, Subscriber<Blob>> = HashMap::new();
         let (mut dialled, mut said_to) = (Vec::new(), Vec::new());
+        let (mut in_flight, mut opening) = (None, None);
         stage.say("ready");
         loop {
             let line = stage.hear().await;
@@ -151,6 +178,26 @@ pub fn party(mut stage: Stage) {
                 "publish" => {
                     let publisher = node.bus().publisher(name.clone()).history(number).await;
                     said(publisher.map(|publisher| publishers.insert(name, publisher)))
+                }
+                // As "open", and meanwhile this does what else the test says.
+                "begin_open" => {
+                    let open = node.bus().address(name.as_str());
+                    opening = Some((name, actix::spawn(open.into_future())));
+                    "ok".into()
+                }
+                "end_open" => {
+                    let (name, opening) = opening.take().expect("begun");
+                    let opened = opening.await.expect("no panic");
+                    said(opened.map(|address| node.addresses.insert(name, address)))
+                }
+                // From now on this user's processes may send no descriptor.
+                "choke" => {
+                    in_flight = Some(choke());
+                    "ok".into()
+                }
+                "breathe" => {
+                    drop(in_flight.take());
+                    "ok".into()
                 }
                 "unpublish" => {
                     publishers.remove(&name).expect("published");

@@ -2,7 +2,7 @@
 
 use crate::{
     party::{ALICE, BOB, can_switch_users, join, shared_place},
-    support::threads,
+    support::{soon, threads},
 };
 
 #[test]
@@ -24,6 +24,7 @@ fn without_permits_another_user_gets_nothing_and_is_told() {
             &all("publish"),
             &all("subscribe"),
             &all("call"),
+            "lookup=200",
         ];
         let mut bob = join(&place, b, &args).await;
         bob.until("peers", &format!("alice@{a}")).await;
@@ -55,6 +56,12 @@ fn without_permits_another_user_gets_nothing_and_is_told() {
         assert!(said.contains("nobody bound"), "{said}");
         // A name that is free again is no longer denied, but not there.
         alice.expect_after("unbind late", "ok").await;
+        soon("it is told", async {
+            while !bob.ask("open late").await.contains("nobody bound") {}
+        })
+        .await;
+        let said = bob.ask("open early").await;
+        assert!(said.starts_with("denied"), "{said}");
         alice.expect_after("stat violations", "0").await;
         bob.expect_after("stat violations", "0").await;
     });

@@ -1,7 +1,7 @@
 //! What one peer can take, of its own user too.
 
 use crate::{
-    party::{ALICE, BOB, can_switch_users, join, shared_place},
+    party::{ALICE, BOB, CAROL, can_switch_users, join, set_mode, shared_place},
     support::{Child, Place, soon, threads},
 };
 
@@ -209,5 +209,32 @@ fn a_node_has_so_many_peers_and_meets_the_next_when_there_is_room() {
         a.expect_after("leave", "ok").await;
         host.until("peers", "b c").await;
         b.until("peers", "c host").await;
+    });
+}
+
+/// A frame with descriptors is refused by the kernel then, and is not lost in silence: the session ends, and is begun again
+/// until it goes.
+#[test]
+fn who_has_too_many_descriptors_under_way_goes_on_when_they_have_arrived() {
+    if !can_switch_users("who_has_too_many_descriptors_under_way") {
+        return;
+    }
+    let place = shared_place();
+    threads(async {
+        std::os::unix::fs::chown(place.dir(), Some(CAROL), None).unwrap();
+        set_mode(&place, 0o700);
+        let mut host = join(&place, CAROL, &["host"]).await;
+        host.expect_after("bind service", "ok").await;
+        let mut peer = join(&place, CAROL, &["peer"]).await;
+        peer.until("peers", "host").await;
+        peer.expect_after("choke", "ok").await;
+        peer.expect_after("begin_open service", "ok").await;
+        host.until("peers", "").await;
+        peer.expect_after("breathe", "ok").await;
+        peer.expect_after("end_open", "ok").await;
+        peer.expect_after("ping service", "ok").await;
+        for child in [&mut host, &mut peer] {
+            child.expect_after("stat violations", "0").await;
+        }
     });
 }

@@ -318,6 +318,47 @@ fn a_directory_of_somebody_else_is_refused() {
     assert_eq!(problem, "belongs to uid 12345, not to uid 0 of this process");
 }
 
+/// Where everybody may leave sockets, those of strangers are neither dialled nor probed.
+#[test]
+fn in_a_shared_directory_sockets_of_strangers_are_passed_over() {
+    let dir = dir();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o1777)).unwrap();
+    let known = Users {
+        uids: vec![12_345],
+        ..Users::default()
+    };
+    let join = |node: &str, users: &Users| Claim::take(Some(dir.path()), "bus", node, SOON, users).unwrap();
+    let us = join("us", &known);
+    for (node, owner) in [("friend", 12_345), ("stranger", 54_321)] {
+        let path = us.path().with_file_name(format!("{node}.sock"));
+        // Nobody listens there any more.
+        drop(socket::listen_at(&path).unwrap());
+        if std::os::unix::fs::chown(&path, Some(owner), None).is_err() {
+            return; // Only root can give a socket away.
+        }
+    }
+    let ours = join("ours", &known);
+    let names = |claim: &Claim| {
+        claim
+            .others()
+            .unwrap()
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect::<Vec<_>>()
+    };
+    // The friend's was swept.
+    assert_eq!(names(&ours), ["us"]);
+    assert!(us.path().with_file_name("stranger.sock").exists());
+    // Where a group is let in, anybody may be in it.
+    let group = Users {
+        gids: vec![12_345],
+        ..known
+    };
+    let theirs = join("theirs", &group);
+    assert_eq!(names(&theirs), ["ours", "us"]);
+    assert!(!us.path().with_file_name("stranger.sock").exists());
+}
+
 #[test]
 fn a_missing_parent_is_named() {
     let parent = dir();

@@ -65,10 +65,11 @@ impl Node {
         if self.sessions.iter().any(|session| session.is_node(node, owner)) {
             return true;
         }
-        match owner.filter(|owner| *owner != self.me.uid) {
-            Some(owner) => lock(&self.accepting).contains(&format!("{node}@{owner}")),
-            None => lock(&self.accepting).contains(node),
-        }
+        let name = match owner.filter(|owner| *owner != self.me.uid) {
+            Some(owner) => format!("{node}@{owner}"),
+            None => node.to_owned(),
+        };
+        lock(&self.accepting).iter().any(|(known, _)| *known == name)
     }
 }
 

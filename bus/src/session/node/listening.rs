@@ -65,7 +65,7 @@ pub(super) async fn welcome(node: Weak<Node>, socket: Socket, mut closing: watch
             };
             let verdict = node.decide(peer);
             if verdict == Verdict::Welcome {
-                welcomed = Some(node.name_of(peer));
+                welcomed = Some((node.name_of(peer), peer.uid));
             }
             verdict
         };
@@ -96,8 +96,11 @@ pub(super) async fn welcome(node: Weak<Node>, socket: Socket, mut closing: watch
             }
         }
     }
-    if let Some(name) = welcomed {
-        lock(&node.accepting).remove(&name);
+    if let Some(welcomed) = welcomed {
+        let mut accepting = lock(&node.accepting);
+        if let Some(at) = accepting.iter().position(|known| *known == welcomed) {
+            accepting.swap_remove(at);
+        }
     }
 }
 
@@ -166,7 +169,9 @@ impl Node {
             && self
                 .sessions
                 .iter()
-                .filter(|known| known.peer.uid == peer.uid)
+                .map(|known| known.peer.uid)
+                .chain(accepting.iter().map(|(_, uid)| *uid))
+                .filter(|uid| *uid == peer.uid)
                 .count()
                 >= self.config.user_peers
         {
@@ -175,7 +180,7 @@ impl Node {
                 "the node has as many peers of this user as it may (`Config::user_peers`)",
             )
         } else {
-            accepting.insert(self.name_of(peer));
+            accepting.push((self.name_of(peer), peer.uid));
             Verdict::Welcome
         }
     }

@@ -140,6 +140,7 @@ impl Node {
             if !session.is_self {
                 catalog.peer_topics.retain(|(of, _), _| *of != node);
                 catalog.peer_subscriptions.retain(|(of, ..), _| *of != node);
+                catalog.denied.retain(|_, by| *by != node);
             }
             (
                 catalog.topics.values().cloned().collect(),

@@ -141,9 +141,12 @@ impl Node {
     pub(crate) fn unsubscribe(&self, binding: &Binding) {
         {
             let _order = lock(&self.registry);
-            lock(&self.catalog)
-                .subscriptions
-                .remove(&(binding.port, binding.mailbox));
+            let mut catalog = lock(&self.catalog);
+            catalog.subscriptions.remove(&(binding.port, binding.mailbox));
+            if !catalog.own_subscriptions().any(|own| own.pattern == binding.name) {
+                catalog.denied.remove(&binding.name);
+            }
+            drop(catalog);
             for session in &self.sessions {
                 session.send(
                     &Frame::Unsubscribe {

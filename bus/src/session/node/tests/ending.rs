@@ -1,0 +1,83 @@
+//! What a frame that cannot be sent does to its session.
+
+use std::io;
+
+use nix::errno::Errno;
+use rustix::net::sockopt;
+
+use super::*;
+
+/// A frame that no socket of that little room takes: `EMSGSIZE`, as far as the kernel goes.
+fn large() -> Frame {
+    Frame::Described {
+        request: 7,
+        schema: Some(vec![7; 20_000]),
+        reply: None,
+    }
+}
+
+impl Other {
+    fn shrink(&self) {
+        sockopt::set_socket_send_buffer_size(&self.ours, 1).unwrap();
+    }
+}
+
+/// As when the user has too many descriptors in flight (`ETOOMANYREFS`): the frame would be lost, and what comes after it
+/// not understood.
+#[tokio::test]
+async fn a_frame_that_the_kernel_refuses_ends_the_session_which_is_begun_again() {
+    let (node, _dir) = node(permit().call("shop"), |config| config).await;
+    let mut other = Other::meet(&node);
+    other.said().await;
+    other.shrink();
+    other.session.send(&large(), &[]);
+    let reason = other.end().await;
+    assert!(reason.contains("a control frame"), "{reason}");
+    assert!(other.session.ended_short());
+    assert_eq!(node.counters.violations.get(), 0);
+    node.leave().await;
+}
+
+/// The same of one that had to wait for room.
+#[tokio::test]
+async fn a_waiting_frame_that_the_kernel_refuses_ends_the_session_which_is_begun_again() {
+    let (node, _dir) = node(permit().call("shop"), |config| config).await;
+    let mut other = Other::meet(&node);
+    other.said().await;
+    let filling = Frame::Unlink { link: u32::MAX }.encode().unwrap();
+    while other.session.socket.try_send(&filling, &[]).is_ok() {}
+    other.session.send(&large(), &[]);
+    other.shrink();
+    // Reads, so that there is room. There may be none for a farewell.
+    while other
+        .hear()
+        .await
+        .is_some_and(|frame| !matches!(frame, Frame::Bye { .. }))
+    {}
+    other.over().await;
+    let reason = other.session.reason().unwrap();
+    assert!(reason.contains("a control frame"), "{reason}");
+    assert!(other.session.ended_short());
+    node.leave().await;
+}
+
+#[tokio::test]
+async fn what_is_the_peers_fault_or_its_end_is_no_lack_of_ours() {
+    let (node, _dir) = node(permit().call("shop"), |config| config).await;
+    for (error, short, violations) in [
+        (io::Error::from(Errno::ETOOMANYREFS), true, 0),
+        (io::Error::from(Errno::EMFILE), true, 0),
+        (io::Error::from(Errno::EPIPE), false, 0),
+        (io::Error::from(Errno::ECONNRESET), false, 0),
+        (io::Error::from(Errno::ENOTCONN), false, 0),
+        (io::ErrorKind::InvalidData.into(), false, 1),
+    ] {
+        let other = Other::meet(&node);
+        let before = node.counters.violations.get();
+        other.session.refused("it", &error);
+        assert_eq!(other.session.ended_short(), short, "{error}");
+        assert_eq!(node.counters.violations.get() - before, violations, "{error}");
+        other.over().await;
+    }
+    node.leave().await;
+}

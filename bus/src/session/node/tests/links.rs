@@ -1,0 +1,127 @@
+//! Links that come to nothing.
+
+use futures_util::FutureExt;
+use nix::errno::Errno;
+
+use super::*;
+use crate::session::opening::OpenError;
+
+/// The number of the link that the node wants.
+async fn wanted_link(other: &mut Other) -> u32 {
+    loop {
+        if let Frame::Link { link, .. } = other.hear().await.expect("a link") {
+            return link;
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_gives_up_opening_a_link_says_so() {
+    let (node, _dir) = node(permit().bind(">"), |config| config).await;
+    let port = node.port_of(PortKey::Shared).unwrap();
+    let mut other = Other::meet(&node);
+    let session = other.session.clone();
+    let mut opening = Box::pin(session.link(&node, &port, 0));
+    assert!(opening.as_mut().now_or_never().is_none());
+    let link = wanted_link(&mut other).await;
+    drop(opening);
+    assert_eq!(other.said().await, [Frame::Unlink { link }]);
+    assert!(lock(&session.links).offers.is_empty());
+    // Its answer comes too late.
+    other.take(link);
+    other.said().await;
+    assert!(lock(&session.links).by_id.is_empty());
+    node.leave().await;
+}
+
+/// Also who waited for somebody else's attempt.
+#[tokio::test]
+async fn who_opens_a_link_while_the_session_ends_is_told() {
+    let (node, _dir) = node(permit().bind(">"), |config| config).await;
+    let port = node.port_of(PortKey::Shared).unwrap();
+    let mut other = Other::meet(&node);
+    let session = other.session.clone();
+    let mut opening = [(); 2].map(|()| Box::pin(session.link(&node, &port, 0)));
+    for opening in &mut opening {
+        assert!(opening.as_mut().now_or_never().is_none());
+    }
+    wanted_link(&mut other).await;
+    other.say(&Frame::bye(""));
+    other.over().await;
+    for opening in opening {
+        let opened = tokio::time::timeout(PATIENCE, opening).await.expect("it is told");
+        assert!(matches!(opened, Err(OpenError::PeerLost)), "{opened:?}");
+    }
+    let opened = session.link(&node, &port, 0).now_or_never();
+    assert!(matches!(opened, Some(Err(OpenError::PeerLost))), "{opened:?}");
+    node.leave().await;
+}
+
+#[tokio::test]
+async fn a_link_whose_session_has_ended_is_lost_from_the_beginning() {
+    let (node, _dir) = node(permit().bind(">"), |config| config).await;
+    let port = node.port_of(PortKey::Shared).unwrap();
+    let mut other = Other::meet(&node);
+    let session = other.session.clone();
+    let mut opening = Box::pin(session.link(&node, &port, 0));
+    assert!(opening.as_mut().now_or_never().is_none());
+    let link = wanted_link(&mut other).await;
+    other.take(link);
+    other.say(&Frame::bye(""));
+    other.over().await;
+    let link = opening.await.expect("both halves");
+    assert!(link.is_lost());
+    assert!(lock(&session.links).by_id.is_empty());
+    node.leave().await;
+}
+
+#[tokio::test]
+async fn half_of_a_link_that_is_none_ends_the_session_and_a_lack_of_ours_does_not() {
+    let (node, _dir) = node(permit().call("shop").bind(">"), |config| config).await;
+    let port = node.port_of(PortKey::Shared).unwrap();
+    let mut other = Other::meet(&node);
+    other.said().await;
+    let session = other.session.clone();
+    session.accept_link(&node, port.id, 5, Err(Errno::EMFILE.into()));
+    let said = other.said().await;
+    assert!(
+        matches!(said[..], [Frame::LinkRefused { link: 5, .. }]),
+        "{said:?}"
+    );
+
+    let mut opening = Box::pin(session.link(&node, &port, 0));
+    assert!(opening.as_mut().now_or_never().is_none());
+    let link = wanted_link(&mut other).await;
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let frame = Frame::Linked {
+        link: 70,
+        peer_link: link,
+        ring_slots: 16,
+        returns: 64,
+        bytes: 0,
+    };
+    let fds = [null.as_fd(); 3];
+    other.socket.try_send(&frame.encode().unwrap(), &fds).unwrap();
+    let reason = other.end().await;
+    assert!(reason.contains("protocol violation: link"), "{reason}");
+    assert!(opening.await.is_err());
+    assert_eq!(node.counters.violations.get(), 1);
+    node.leave().await;
+}
+
+/// A reply in a buffer takes an entry of our return ring, until it is released.
+#[tokio::test]
+async fn no_more_asks_are_open_than_their_replies_can_be_returned() {
+    let (node, _dir) = node(permit().bind(">"), |config| config.ring_slots(16).returns(32)).await;
+    let port = node.port_of(PortKey::Shared).unwrap();
+    let mut other = Other::meet(&node);
+    let session = other.session.clone();
+    let mut opening = Box::pin(session.link(&node, &port, 0));
+    assert!(opening.as_mut().now_or_never().is_none());
+    let link = wanted_link(&mut other).await;
+    other.take(link);
+    let link = opening.await.unwrap();
+    let asks = std::iter::from_fn(|| link.room.open_ask().then_some(())).count();
+    assert_eq!(asks, 32);
+    node.leave().await;
+}

@@ -11,7 +11,7 @@ use crate::{
     message::{Received, ShmMessage, Trust},
     session::{
         delivery::{Deliveries, Front},
-        mailbox::{Kind, Mailbox},
+        mailbox::{CloseOnDrop, Kind, Mailbox},
         node::{Node, PortKey},
     },
 };
@@ -152,14 +152,6 @@ async fn forward<A: Actor<Context = Context<A>>>(
     // What was passed on before the name was withdrawn is still answered.
     mailbox.close();
     while asks.join_next().await.is_some() {}
-}
-
-struct CloseOnDrop(Arc<Mailbox>);
-
-impl Drop for CloseOnDrop {
-    fn drop(&mut self) {
-        self.0.close();
-    }
 }
 
 /// The name of a running actor. Dropping this changes nothing.

@@ -263,14 +263,10 @@ pub fn bytes(text: &str) -> Result<usize, String> {
             None => (text, 1),
         },
     };
-    let bytes = digits
-        .parse::<usize>()
-        .map_err(|error| error.to_string())?
-        .saturating_mul(unit);
-    if (8..=MOST).contains(&bytes) {
-        Ok(bytes)
-    } else {
-        Err("a size is 8 bytes to 16M".into())
+    let bytes = digits.parse::<usize>().map(|count| count.saturating_mul(unit));
+    match bytes {
+        Ok(bytes) if (8..=MOST).contains(&bytes) => Ok(bytes),
+        _ => Err("a size is 8 bytes to 16M: a number, with an optional K or M".into()),
     }
 }
 

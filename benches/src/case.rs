@@ -47,7 +47,7 @@ impl Case {
         self.is_round_trip()
     }
 
-    /// Whether messages follow each other as fast as they can, so that their rate says something.
+    /// Whether the sender waits before each message, instead of sending as fast as it can.
     #[must_use]
     pub fn is_paced(self) -> bool {
         matches!(self, Case::IdleWake | Case::Cpu)

@@ -1,5 +1,7 @@
 //! The cost of a message from few to many mailboxes, client processes, sending threads and live buffers.
 
+use std::io::{Write, stdout};
+
 use clap::{Parser, ValueEnum};
 
 use crate::{
@@ -101,13 +103,17 @@ impl Growth {
         } else {
             &self.curves
         };
-        println!(
+        writeln!(
+            stdout(),
             "{}, tell of {} B, {} s per measurement, medians of {}; CPU and sleeps of all processes together.\n\
              x: time per message as a multiple of the first line's.",
-            self.system.name, self.payload, self.seconds, self.repeats
-        );
+            self.system.name,
+            self.payload,
+            self.seconds,
+            self.repeats
+        )?;
         for curve in curves {
-            println!("{}", self.curve(*curve)?);
+            writeln!(stdout(), "{}", self.curve(*curve)?)?;
         }
         Ok(())
     }

@@ -102,10 +102,11 @@ pub fn main(program: impl FnOnce() -> Result<()>) -> ExitCode {
 }
 
 /// Measures what was chosen, the systems in turn within each repeat, and hands over the rows of each point when they
-/// are complete. A row that cannot be measured is left out, and the rest is measured nevertheless.
+/// are complete.
 ///
 /// # Errors
-/// In the end, if a process could not be started or failed, or messages were lost or changed; at once if `each` fails.
+/// If none of the systems is measured at any of the points, a process could not be started or failed, messages were
+/// lost or changed, or `each` fails. It ends at the first.
 pub fn measure_all(selection: &Selection, mut each: impl FnMut(Vec<Row>) -> Result<()>) -> Result<()> {
     let plan = Plan::of(selection)?;
     let rows = |point: &Point| {
@@ -121,6 +122,9 @@ pub fn measure_all(selection: &Selection, mut each: impl FnMut(Vec<Row>) -> Resu
             .collect::<Vec<_>>()
     };
     let all: usize = selection.points.iter().map(|point| rows(point).len()).sum();
+    if all == 0 {
+        return Err("none of the chosen systems is measured in these cases and sizes; choose others".into());
+    }
     // It is drawn on standard error, if that is a terminal.
     let bar = ProgressBar::new(all as u64 * u64::from(selection.repeats));
     bar.set_style(ProgressStyle::with_template(

@@ -1,6 +1,9 @@
 //! Measuring shmbus beside what every Linux has; see the library's documentation and `--help`.
 
-use std::process::ExitCode;
+use std::{
+    io::{Write, stdout},
+    process::ExitCode,
+};
 
 use clap::Parser;
 use shmbus_benches::{args::PingPong, launch, table};
@@ -8,10 +11,7 @@ use shmbus_benches::{args::PingPong, launch, table};
 fn main() -> ExitCode {
     launch::main(|| {
         let selection = PingPong::parse().selection()?;
-        println!("{}", table::head(&selection));
-        launch::measure_all(&selection, |rows| {
-            println!("{}", table::of(&rows));
-            Ok(())
-        })
+        writeln!(stdout(), "{}", table::head(&selection))?;
+        launch::measure_all(&selection, |rows| Ok(writeln!(stdout(), "{}", table::of(&rows))?))
     })
 }

@@ -161,7 +161,8 @@ impl Config {
         spin: Spin;
         /// Whether archives are checked before they are read. Default: [`Trust::Checked`].
         trust: Trust;
-        /// Most unreleased messages per sending node in one of this node's mailboxes, in messages. Default 1,024.
+        /// Most unreleased messages per sending port in one of this node's mailboxes, in messages. An arbiter's thread has a
+        /// port of its own, all others of a node share one. Default 1,024.
         window: u32;
         /// Slots of each IO queue, a power of two; three eighths as many asks may be unanswered per link. In slots of 64 bytes, of
         /// which a message takes one or two. Default 4,096.

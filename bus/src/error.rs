@@ -73,11 +73,11 @@ pub enum JoinError {
     Runtime(String),
 }
 
-/// A name that is not valid: of a bus, a node or an actor.
+/// A name that is not valid: of a bus, a node, an actor or a topic, or a pattern of such names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{name}` is not a valid {what} name: {problem} (at byte {at})")]
+#[error("`{name}` is not a valid {}: {problem} (at byte {at})", thing(what))]
 pub struct NameError {
-    /// What the name was for: `bus`, `node` or `actor`.
+    /// What the name was for: `bus`, `node`, `actor`, `topic`, `topic pattern` or `actor name pattern`.
     pub what: &'static str,
     /// The name.
     pub name: String,
@@ -85,6 +85,15 @@ pub struct NameError {
     pub problem: &'static str,
     /// Where, in bytes from the start.
     pub at: usize,
+}
+
+/// What somebody wanted to name.
+fn thing(what: &str) -> String {
+    if what.ends_with("pattern") {
+        what.to_owned()
+    } else {
+        format!("{what} name")
+    }
 }
 
 /// A limit of the kernel or of the configuration on memory or descriptors was reached.
@@ -136,11 +145,20 @@ pub enum BindError {
         /// The stable name of both types.
         message: &'static str,
     },
-    /// A node can hold no more mailboxes.
-    #[error("this node holds {limit} mailboxes; raise `Config::mailboxes`")]
+    /// A port can hold no more mailboxes and subscriptions.
+    #[error("this port holds {limit} mailboxes and subscriptions; raise `Config::mailboxes`")]
     TooMany {
         /// The limit in force.
         limit: usize,
+    },
+    /// What peers would be told of the binding is longer than they take: too many message types, or a stable name that is
+    /// too long.
+    #[error("actor `{name}` cannot be announced to peers: {problem}")]
+    NotAnnounced {
+        /// The name.
+        name: String,
+        /// What is too long, and the limit.
+        problem: String,
     },
     /// A kernel object could not be made.
     #[error(transparent)]
@@ -228,7 +246,8 @@ pub enum LookupError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Bound {
-    /// The mailbox holds `Config::window` unreleased messages of this node.
+    /// The mailbox holds as many unreleased messages of this thread's port as it may (`Config::window`; of a subscription,
+    /// its depth).
     Window,
     /// The IO queue to the receiving port is full (`Config::ring_slots`): the peer is not draining.
     Ring,
@@ -430,6 +449,14 @@ pub enum TopicError {
         node: String,
         /// This process's user.
         uid: u32,
+    },
+    /// What peers would be told is longer than they take: the name of a group, or a message's stable name.
+    #[error("`{topic}` cannot be announced to peers: {problem}")]
+    NotAnnounced {
+        /// The topic or pattern.
+        topic: String,
+        /// What is too long, and the limit.
+        problem: String,
     },
     /// A setting of the subscription is out of range.
     #[error("subscription to `{pattern}`: {problem}")]

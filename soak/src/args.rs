@@ -10,7 +10,7 @@ use clap::Parser;
 #[command(name = "shmbus-soak")]
 struct Given {
     /// How long there is chaos, in minutes; the reckoning comes after.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = minutes)]
     minutes: f64,
     /// How many processes there are at a time; a quarter of them live through it all.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(4..=200))]
@@ -21,6 +21,13 @@ struct Given {
     /// Keeps the ledgers also of a run in which all adds up.
     #[arg(long)]
     keep: bool,
+}
+
+fn minutes(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(minutes) if (0.0..=10_000.0).contains(&minutes) => Ok(minutes),
+        _ => Err("a number of minutes, from 0 to 10000".into()),
+    }
 }
 
 #[derive(Debug)]
@@ -35,7 +42,7 @@ pub fn read() -> Args {
     let given = Given::parse();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Args {
-        lasts: Duration::try_from_secs_f64(given.minutes * 60.0).unwrap_or_default(),
+        lasts: Duration::from_secs_f64(given.minutes * 60.0),
         processes: given.processes,
         seed: given.seed.unwrap_or(now.as_nanos() as u64 % 1_000_000_007),
         keep: given.keep,

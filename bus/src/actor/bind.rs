@@ -69,7 +69,7 @@ impl<A: Actor<Context = Context<A>>> Bind<A> {
     where
         A: Handler<Received<M>>,
     {
-        // The same type a second time changes nothing; another one of that name is refused by `start`.
+        // Another type of that name is refused by `start`.
         if self.kinds.iter().all(|kind| kind.id != TypeId::of::<M>()) {
             self.kinds.push(Kind::of::<M>());
             self.table.push(dispatch::<A, M>);
@@ -77,7 +77,8 @@ impl<A: Actor<Context = Context<A>>> Bind<A> {
         self
     }
 
-    /// Most unreleased messages per sending node, in messages (1 to 65,535), instead of `Config::window`.
+    /// Most unreleased messages per sending port, in messages (1 to 65,535), instead of
+    /// [`Config::window`](crate::Config::window).
     pub fn window(mut self, messages: u32) -> Self {
         self.window = messages.clamp(1, 65_535);
         self

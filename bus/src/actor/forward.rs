@@ -11,7 +11,7 @@ use crate::{
     message::{Received, ShmMessage, Trust},
     session::{
         delivery::{Deliveries, Front},
-        mailbox::{Kind, Mailbox},
+        mailbox::{CloseOnDrop, Kind, Mailbox},
         node::{Node, PortKey},
     },
 };
@@ -75,12 +75,12 @@ impl<A: Actor<Context = Context<A>>> BindAddr<A> {
         }
     }
 
-    /// The actor takes messages of type `M` from the bus.
+    /// The actor takes messages of type `M` from the bus. Once per type; a second time changes nothing.
     pub fn handles<M: ShmMessage>(mut self) -> Self
     where
         A: Handler<Received<M>>,
     {
-        // The same type a second time changes nothing; another one of that name is refused by `start`.
+        // Another type of that name is refused by `start`.
         if self.kinds.iter().all(|kind| kind.id != TypeId::of::<M>()) {
             self.kinds.push(Kind::of::<M>());
             self.table.push(pass::<A, M>);
@@ -88,7 +88,8 @@ impl<A: Actor<Context = Context<A>>> BindAddr<A> {
         self
     }
 
-    /// Most unreleased messages per sending node, in messages (1 to 65,535), instead of `Config::window`.
+    /// Most unreleased messages per sending port, in messages (1 to 65,535), instead of
+    /// [`Config::window`](crate::Config::window).
     pub fn window(mut self, messages: u32) -> Self {
         self.window = messages.clamp(1, 65_535);
         self
@@ -151,14 +152,6 @@ async fn forward<A: Actor<Context = Context<A>>>(
     // What was passed on before the name was withdrawn is still answered.
     mailbox.close();
     while asks.join_next().await.is_some() {}
-}
-
-struct CloseOnDrop(Arc<Mailbox>);
-
-impl Drop for CloseOnDrop {
-    fn drop(&mut self) {
-        self.0.close();
-    }
 }
 
 /// The name of a running actor. Dropping this changes nothing.

@@ -52,7 +52,7 @@ impl<P: Protocol> Address<P> {
 ///
 /// It pays where a message is large and produced piece by piece: the initial value is copied once, from a `static`
 /// perhaps, and nothing is afterwards. Small values are sent as fast by [`tell`](Address::tell), which needs no buffer
-/// for up to 40 bytes; for a payload whose length is not known by its type there is [`loan`](Address::loan).
+/// for up to 96 bytes; for a payload whose length is not known by its type there is [`loan`](Address::loan).
 ///
 /// Where a whole struct or enum is assigned, the bytes between its fields are what they happen to be in this process,
 /// and are sent like that. Assigning its fields one by one leaves them zero.

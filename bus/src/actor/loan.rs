@@ -31,14 +31,17 @@ use crate::{
 /// unsent, it goes back to the pool.
 ///
 /// What the memory holds at first is **unspecified**: zeros, or what earlier messages of this process left there. All
-/// of it is sent, so what is not written may show those to the receiver, which is of the same user.
+/// of it is sent, so what is not written may show those to the receiver. To a node of another user, only what was sent to
+/// nodes of that user: each user has a pool of its own.
 ///
 /// Behind the payload there is room for the rest of the message: all of its fixed part, and 256 bytes of text and
 /// lists. Should it need more than the buffer has, the payload is copied once, into a larger one, and
-/// [`Stats::loans_copied`](crate::Stats::loans_copied) counts it. A message of more than 8 MiB
-/// (4 MiB where [`Config::segment_bytes`](crate::Config::segment_bytes) is below 64 MiB) has a segment of its own, freed when its last reader lets go; segments of up to
-/// [`Config::segment_bytes`](crate::Config::segment_bytes) in all are kept for the next such messages. No message is longer than
-/// [`Config::message_bytes`](crate::Config::message_bytes), at most 2 GiB - 1: its inner pointers have 32 bits.
+/// [`Stats::loans_copied`](crate::Stats::loans_copied) counts it.
+///
+/// A message of more than 8 MiB (4 MiB where [`Config::segment_bytes`](crate::Config::segment_bytes) is below 64 MiB) has
+/// a segment of its own, freed when its last reader lets go; segments of up to `Config::segment_bytes` in all are kept for
+/// the next such messages. No message is longer than [`Config::message_bytes`](crate::Config::message_bytes), at most
+/// 2 GiB - 1: its inner pointers have 32 bits.
 ///
 /// ```no_run
 /// use shmbus::prelude::*;

@@ -6,7 +6,7 @@
 //! other side does to the file. A task listens at the other end and passes the ring on.
 
 use std::{
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd, OwnedFd},
     sync::{Arc, Weak},
 };
 
@@ -14,7 +14,6 @@ use nix::{
     errno::Errno,
     sys::socket::{MsgFlags, recv},
 };
-use std::os::fd::AsRawFd;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::watch,

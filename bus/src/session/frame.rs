@@ -50,7 +50,7 @@ pub(crate) struct Binding {
     pub port: u32,
     /// The mailbox.
     pub mailbox: u32,
-    /// Most unreleased messages of one sending node in it.
+    /// Most unreleased messages of one sending port in it.
     pub window: u32,
     /// What it handles.
     pub kinds: Vec<KindInfo>,
@@ -161,7 +161,7 @@ pub(crate) enum Frame {
         schema: Option<Vec<u8>>,
         reply: Option<Vec<u8>>,
     },
-    /// Sets up a link between two ports. With it: link segment, doorbell segment, eventfd.
+    /// Sets up a link between two ports. With it: link segment, bell segment, eventfd (between users a socket).
     Link {
         link: u32,
         from_port: u32,
@@ -170,7 +170,7 @@ pub(crate) enum Frame {
         returns: u32,
         bytes: u64,
     },
-    /// The other half of the link `peer_link`. With it: link segment, doorbell segment, eventfd.
+    /// The other half of the link `peer_link`. With it: the same of this half.
     Linked {
         link: u32,
         peer_link: u32,
@@ -229,7 +229,7 @@ pub(crate) enum FrameError {
         got: usize,
         limit: usize,
     },
-    #[error("a {kind} frame with an actor name that is not valid: {problem}")]
+    #[error("a {kind} frame with a name that is not valid: {problem}")]
     Name {
         kind: &'static str,
         problem: &'static str,

@@ -1,8 +1,8 @@
 //! A link: two ports of two nodes, joined by one ring each way.
 //!
 //! The *asking* end (whose node opened an address) sends tells and asks and gets replies; the *answering*
-//! end sends replies only, so a reply always has room: an ask is sent only while fewer asks are open than
-//! the answering end's ring has slots. Here is the sending half of either end.
+//! end sends replies only, so a reply always has room: an ask is sent only while the answering end's ring has slots for the
+//! replies to all that are open ([`most_asks`](super::port::most_asks)). Here is the sending half of either end.
 
 mod books;
 mod groups;

@@ -244,5 +244,14 @@ impl Mailbox {
     }
 }
 
+/// Closes a mailbox when the task that empties it ends, however it ends.
+pub(crate) struct CloseOnDrop(pub(crate) Arc<Mailbox>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! Sessions between nodes: names, handshake, control frames, links, ports.
 //!
-//! This floor knows tokio and not actix. `shm` and `message` lie below it, `actor` above.
+//! This layer knows tokio and not actix. `shm` and `message` lie below it, `actor` and `topic` above.
 
 pub(crate) mod ask;
 pub(crate) mod ask_all;

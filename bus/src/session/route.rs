@@ -140,7 +140,7 @@ impl Node {
             .ok_or_else(|| LookupError::Refused {
                 name: name.to_owned(),
                 node: session.peer.name.clone(),
-                reason: "this node has addresses to 65,535 mailboxes of that port".to_owned(),
+                reason: "this node has addresses to 65,534 mailboxes of that port".to_owned(),
             })?;
         Ok(Route {
             node: self.clone(),

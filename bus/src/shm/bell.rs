@@ -47,9 +47,9 @@ impl Bell {
         if nix::sys::stat::fstat(&fd)?.st_mode & nix::libc::S_IFMT != 0 {
             return Err(refused("a peer's eventfd is refused: it is none"));
         }
-        // The flag belongs to the open file, which the peer shares: a peer that clears it again could
-        // stall its own senders, so a descriptor that is not non-blocking is refused here and a full
-        // counter cannot be reached by the rings of one epoch each.
+        // Rings of one epoch each never fill the counter, but the peer may, and then a blocking `write` would stall whoever
+        // rings. The flag belongs to the open file, which the peer shares: against one that clears it again there is no
+        // defence (SECURITY.md).
         let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
         if !flags.contains(OFlag::O_NONBLOCK) {
             return Err(refused("a peer's eventfd is refused: it is not non-blocking"));

@@ -10,7 +10,7 @@ pub(crate) enum Violation {
     Sequence { found: u32, expected: u32 },
     #[error("a slot's kind byte is {0}")]
     Kind(u8),
-    #[error("a slot's inline length is {0}, more than a slot holds")]
+    #[error("a slot's inline length is {0}, more than two slots hold")]
     InlineLength(u8),
     #[error("a reader's position went from {from} to {to}, but only {written} slots were written")]
     Head { from: u64, to: u64, written: u64 },

@@ -1,7 +1,7 @@
 //! Places where a test makes its own process die or stop; only under `--cfg shmbus_faults`.
 //!
 //! Each place is marked by [`fault!`], which is nothing in every other build. A process arms one point by [`arm`]
-//! and acts when it passes there for the so-manieth time, at that instruction and on that thread: what a peer then
+//! and acts when it passes there for the nth time, at that instruction and on that thread: what a peer then
 //! finds in memory is what a crash or a stop there leaves. `bus/tests/faults` runs every point against every role.
 
 /// Marks a [`Point`](crate::shm::faults::Point).

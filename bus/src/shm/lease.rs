@@ -141,7 +141,7 @@ impl Lease {
             // SAFETY: `first` and `len` come from a checked place in a mapping that `inbound` (or
             // `_own_segment`) keeps; a sender of the same user that keeps to the protocol does not write
             // a buffer before its release, which happens in our drop. What a sender that breaks the
-            // protocol can do is the trust model's subject (`Trust`, DESIGN section 5).
+            // protocol can do is the trust model's subject (`Trust`, SECURITY.md).
             Bytes::Shared(shared) => unsafe {
                 std::slice::from_raw_parts(shared.bytes.first.as_ptr(), shared.bytes.len)
             },

@@ -1,7 +1,7 @@
-//! Memory between processes (ground floor).
+//! Memory between processes: the lowest layer.
 //!
 //! A process writes only memory that it created itself; its peers map it read-only. What lies where is
-//! in [`layout`], what foreign numbers are believed in [`checked`]. This floor knows neither sockets nor
+//! in [`layout`], what foreign numbers are believed in [`checked`]. This layer knows neither sockets nor
 //! tokio nor actors; the parts that hold shared state are also their own loom models.
 
 #[cfg(not(loom))]

@@ -9,7 +9,7 @@ use crate::{
     error::TopicError,
     message::{Received, ShmMessage},
     session::{
-        mailbox::Mailbox,
+        mailbox::{CloseOnDrop, Mailbox},
         node::{Node, PortKey},
         topics::subscription::Subscription,
     },
@@ -78,14 +78,6 @@ where
         }
         // Gives way now and then; what waits in the actor's mailbox is bounded by the depth.
         tokio::task::coop::consume_budget().await;
-    }
-}
-
-struct CloseOnDrop(Arc<Mailbox>);
-
-impl Drop for CloseOnDrop {
-    fn drop(&mut self) {
-        self.0.close();
     }
 }
 

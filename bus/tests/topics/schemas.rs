@@ -1,7 +1,8 @@
 //! A topic has one type; names that are not valid; settings that do not fit.
 
+use actix::prelude::*;
 use shmbus::{
-    error::{NameError, TopicError},
+    error::{BindError, NameError, TopicError},
     prelude::*,
 };
 
@@ -27,6 +28,26 @@ use other::Tick as Other;
 #[derive(ShmMessage, Debug)]
 pub struct Unrelated {
     pub text: String,
+}
+
+/// A message whose stable name is a byte longer than peers take.
+#[derive(ShmMessage, Debug)]
+#[shm(
+    name = "tests.xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\
+           xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\
+           xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+)]
+pub struct Verbose;
+
+struct Mute;
+
+impl Actor for Mute {
+    type Context = Context<Self>;
+}
+
+impl Handler<Received<Verbose>> for Mute {
+    type Result = ();
+    fn handle(&mut self, _: Received<Verbose>, _: &mut Context<Self>) {}
 }
 
 #[track_caller]
@@ -176,5 +197,38 @@ fn settings_out_of_range_are_named() {
         );
         drop(two);
         assert!(bus.subscriber::<Tick>("c").await.is_ok());
+    });
+}
+
+/// Announced nevertheless, it would end the session with each peer.
+#[test]
+fn what_is_too_long_to_be_announced_is_refused_and_ends_no_session() {
+    let place = Place::new();
+    system(async {
+        let mut there = join(&place, "there").await;
+        let bus = place.config("here").join().await.unwrap();
+        let group = |bytes| bus.subscriber::<Tick>("feed").group("g".repeat(bytes));
+        for refused in [
+            group(257).await.map(drop),
+            bus.subscriber::<Verbose>("feed").await.map(drop),
+            bus.publisher::<Verbose>("feed").await.map(drop),
+        ] {
+            let Err(TopicError::NotAnnounced { topic, problem }) = refused else {
+                panic!("{refused:?}")
+            };
+            assert_eq!(topic, "feed");
+            assert!(problem.contains("257 (limit 256)"), "{problem}");
+        }
+        let refused = bus.bind("mute", Mute).handles::<Verbose>().start().await;
+        let Err(BindError::NotAnnounced { name, problem }) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!(name, "mute");
+        assert!(problem.contains("257 (limit 256)"), "{problem}");
+        let mut member = group(256).await.unwrap();
+        there.ok("publish p feed").await;
+        there.ok("send p 1 0").await;
+        assert_eq!(member.recv().await.unwrap().n.to_native(), 0);
+        assert_eq!(bus.peers(), ["there"]);
     });
 }

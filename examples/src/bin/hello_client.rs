@@ -3,10 +3,10 @@
 //! Start it first or second: looking up a name waits until somebody binds it.
 
 use shmbus::prelude::*;
-use shmbus_examples::{Greet, Note};
+use shmbus_examples::{Failure, Greet, Note};
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<(), Failure> {
     // Node names are unique on a bus. With the process id in it, any number of clients can run at once.
     let bus = Bus::join(&format!("hello-client-{}", std::process::id())).await?;
 

@@ -7,7 +7,7 @@
 
 use actix::prelude::*;
 use shmbus::prelude::*;
-use shmbus_examples::{Greet, Greeting, Note};
+use shmbus_examples::{Failure, Greet, Greeting, Note};
 
 /// An ordinary actix actor. Its state needs no lock: one message is handled at a time.
 #[derive(Default)]
@@ -43,7 +43,7 @@ impl Handler<Received<Note>> for Host {
 }
 
 #[actix::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<(), Failure> {
     // Every process joins under a name of its own. There is no daemon to start: joining is all.
     let bus = Bus::join("hello-server").await?;
     // The actor gets a name on the bus, and takes the messages that are listed here.

@@ -73,6 +73,22 @@ impl Options {
         self.place.bus_name(PROGRAM)
     }
 
+    /// Says what is wrong with `--out` as far as that shows before anything is written.
+    pub fn check_out(&self) -> Result<(), String> {
+        let file = self.out(0);
+        if file.is_dir() {
+            return Err(format!("--out {}: this is a folder; name a file", file.display()));
+        }
+        match file.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => Err(format!(
+                "--out {}: there is no folder {}",
+                file.display(),
+                folder.display()
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// The file for the result of a picture, counted from 0.
     pub fn out(&self, picture: u32) -> PathBuf {
         let first = self

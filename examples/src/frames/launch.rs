@@ -25,6 +25,8 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
     for picture in &pictures {
         picture.open()?;
     }
+    // So is a place where the results can't be.
+    options.check_out()?;
     let bus = options.join("launcher").await?;
     let collector = Collector::default();
     let progress = collector.progress();

@@ -100,11 +100,9 @@ impl Options {
 }
 
 fn frequency(text: &str) -> Result<f64, String> {
-    let hz: f64 = text.parse().map_err(|error| format!("{error}"))?;
-    if (0.1..=10_000.0).contains(&hz) {
-        Ok(hz)
-    } else {
-        Err("must be from 0.1 to 10000".into())
+    match text.parse::<f64>() {
+        Ok(hz) if (0.1..=10_000.0).contains(&hz) => Ok(hz),
+        _ => Err("must be a number from 0.1 to 10000".into()),
     }
 }
 

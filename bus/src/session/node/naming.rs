@@ -76,12 +76,13 @@ impl Node {
             window,
             kinds: kinds.iter().map(Kind::info).collect(),
         };
-        // Sends nothing that the frame's limits would refuse.
+        // Sends nothing that the frame's limits would refuse: that would end every session.
         let announcement = Frame::Bound(binding.clone());
-        if announcement.encode().is_err() {
+        if let Err(error) = announcement.encode() {
             port.remove_mailbox(mailbox);
-            return Err(BindError::TooMany {
-                limit: crate::session::frame::KINDS_MAX,
+            return Err(BindError::NotAnnounced {
+                name: name.to_owned(),
+                problem: error.to_string(),
             });
         }
         let made = Mailbox::new(binding, kinds, port.clone(), None, Arc::downgrade(self));

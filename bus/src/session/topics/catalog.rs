@@ -9,6 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{pattern, publishing::Topic};
 use crate::{
+    error::TopicError,
     session::{
         frame::{Frame, KindInfo, SubscriptionInfo, TopicInfo},
         mailbox::Mailbox,
@@ -117,6 +118,15 @@ impl Catalog {
 fn clashes(wanted: &SubscriptionInfo, topic: &TopicInfo) -> bool {
     let meant = !pattern::is_wild(&wanted.pattern) || wanted.kind.name == topic.kind.name;
     meant && wanted.kind != topic.kind && pattern::matches(&wanted.pattern, &topic.name)
+}
+
+/// Refuses what the frame's limits would refuse, before anybody is to hear of it: that would end every session.
+fn may_announce(frame: &Frame, topic: &str) -> Result<(), TopicError> {
+    let encoded = frame.encode().map(drop);
+    encoded.map_err(|error| TopicError::NotAnnounced {
+        topic: topic.to_owned(),
+        problem: error.to_string(),
+    })
 }
 
 fn selects(wanted: &SubscriptionInfo, topic: &TopicInfo) -> bool {

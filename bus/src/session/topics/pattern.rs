@@ -63,7 +63,8 @@ fn check(what: &'static str, name: &str, wild: bool, also: &str) -> Result<(), N
                     let problem = match c {
                         '*' | '>' if wild => "a wildcard must be a token of its own",
                         '*' | '>' => "wildcards are for subscribers only",
-                        _ => "only ASCII letters, digits, `-`, `_` and dots are allowed",
+                        _ if also.is_empty() => "only ASCII letters, digits, `-`, `_` and dots are allowed",
+                        _ => "only ASCII letters, digits, `-`, `_`, dots, `/` and `:` are allowed",
                     };
                     return fail(problem, at + inside);
                 }

@@ -48,7 +48,7 @@ pub fn frames() -> Vec<Row> {
         frame(
             "Bound",
             "a name that is none",
-            Closed("actor name that is not valid"),
+            Closed("Bound frame with a name that is not valid"),
             |rig| {
                 vec![renamed(
                     peer::bound("longer-than-8", 1, 1, rig.kind()),

@@ -35,3 +35,24 @@ fn names_of_results() {
     let args = Args::parse_from(["frames", "--bus", "b"]);
     assert_eq!(args.options.out(0), std::env::temp_dir().join("b.png"));
 }
+
+#[test]
+fn a_place_where_no_file_can_be_is_found_out_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let checked = |out: PathBuf| {
+        let args = Args::parse_from([OsString::from("frames"), "--out".into(), out.into()]);
+        args.options.check_out()
+    };
+    assert_eq!(checked(dir.path().join("x.png")), Ok(()));
+    assert_eq!(checked("x.png".into()), Ok(()));
+    assert!(
+        checked(dir.path().into())
+            .unwrap_err()
+            .contains("this is a folder")
+    );
+    assert!(
+        checked(dir.path().join("none/x.png"))
+            .unwrap_err()
+            .contains("there is no folder")
+    );
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::selects;
+use super::{may_announce, selects};
 use crate::{
     error::TopicError,
     message::Source,
@@ -38,6 +38,7 @@ impl Node {
             name: name.to_owned(),
             kind: kind.info(),
         };
+        may_announce(&Frame::Topic(info.clone()), name)?;
         let begun = {
             // The registry's lock keeps new sessions out until both are told the same.
             let _order = lock(&self.registry);

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::selects;
+use super::{may_announce, selects};
 use crate::{
     error::TopicError,
     session::{
@@ -27,12 +27,16 @@ impl Node {
         within: Duration,
     ) -> Result<Arc<Mailbox>, TopicError> {
         pattern::check_pattern(&wanted.pattern)?;
+        let wanted = SubscriptionInfo {
+            kind: kind.info(),
+            ..wanted
+        };
+        may_announce(&Frame::Subscribe(wanted.clone()), &wanted.pattern)?;
         let limit = self.config.mailboxes;
         let number = port.reserve_mailbox(limit).ok_or(TopicError::TooMany { limit })?;
         let wanted = SubscriptionInfo {
             port: port.id,
             mailbox: number,
-            kind: kind.info(),
             ..wanted
         };
         let binding = Binding {
@@ -40,7 +44,7 @@ impl Node {
             port: port.id,
             mailbox: number,
             window: wanted.depth,
-            kinds: vec![kind.info()],
+            kinds: vec![wanted.kind.clone()],
         };
         let subscription = Subscription::new(wanted.clone());
         let mailbox = Mailbox::new(

@@ -139,6 +139,9 @@ fn server(mut stage: Stage) {
     });
 }
 
+/// Messages of one call.
+const TOGETHER: u64 = 500;
+
 /// Role `spin`: does what the test says, so many times, and says what that has cost on both sides.
 fn client(mut stage: Stage) {
     system(async move {
@@ -153,6 +156,7 @@ fn client(mut stage: Stage) {
             .await
             .expect("lookup");
         let large = Large { data: vec![1; 300] };
+        let many: Vec<_> = (0..TOGETHER).map(|n| Small { n }).collect();
         stage.say("ready");
         loop {
             let line = stage.hear().await;
@@ -179,6 +183,19 @@ fn client(mut stage: Stage) {
                 "ask-buffer" => {
                     for _ in 0..count {
                         assert_eq!(counter.ask(&large).await.expect("ask").to_native(), 300);
+                    }
+                }
+                "tell-all" => {
+                    for _ in 0..count / TOGETHER {
+                        counter.tell_all(&many).await.expect("tell");
+                    }
+                }
+                "ask-all" => {
+                    for _ in 0..count / TOGETHER {
+                        let mut replies = counter.ask_all(&many);
+                        for n in 0..TOGETHER {
+                            assert_eq!(*replies.next().await.expect("an outcome").expect("ask"), n);
+                        }
                     }
                 }
                 other => panic!("unknown command {other}"),
@@ -231,14 +248,18 @@ fn a_busy_pair_allocates_nothing_per_message() {
         let place = Place::new();
         system(async {
             let (_server, mut client) = pair(&place, spin).await;
-            for what in ["tell", "tell-buffer", "ask", "ask-buffer"] {
+            for what in ["tell", "tell-buffer", "ask", "ask-buffer", "tell-all", "ask-all"] {
                 // Two processes that spin on a machine with other work lose a time slice per ask.
-                let messages = match (spin, what.starts_with("ask")) {
+                let messages = match (spin, what.starts_with("ask") && what != "ask-all") {
                     (_, false) => 20_000,
                     ("always", true) => 400,
                     (_, true) => 5000,
                 };
-                let allowed = ALLOWED.min(messages / 50);
+                // A call of many has its tables, and a batch what its messages share.
+                let allowed = match what.ends_with("all") {
+                    true => messages / 50,
+                    false => ALLOWED.min(messages / 50),
+                };
                 client.ask(format!("{what} {}", messages / 4)).await;
                 let cost = client.ask(format!("{what} {messages}")).await;
                 println!("{spin}: {messages} x {what}: allocations (sender, receiver): {cost}");

@@ -164,6 +164,18 @@ impl Node {
                 said(opened.map(|address| self.addresses.insert(name.to_owned(), address)))
             }
             "ping" => said(self.addresses[name].ask(&Ping { n: 1 }).await),
+            // Many by one call; answers whether all replies are right.
+            "pings" => {
+                let pings: Vec<_> = (0..number as u64).map(|n| Ping { n }).collect();
+                let mut replies = self.addresses[name].ask_all(&pings);
+                for ping in &pings {
+                    match replies.next().await {
+                        Some(Ok(reply)) if *reply == ping.n + 1 => {}
+                        other => return format!("{other:?}"),
+                    }
+                }
+                replies.next().await.is_none().to_string()
+            }
             // Answers whether the reply is right.
             "blob" => {
                 let data = bytes(number);

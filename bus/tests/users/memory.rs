@@ -26,6 +26,7 @@ fn messages_of_any_size_go_both_ways_between_users() {
         let mut bob = join(&place, b, &["bob", &format!("uids={a}"), &format!("bind={a}:>")]).await;
         bob.expect_after("open service", "ok").await;
         bob.expect_after("ping service", "ok").await;
+        bob.expect_after("pings service 1000", "true").await;
         for size in SIZES {
             for _ in 0..if size > 1 << 20 { 2 } else { 20 } {
                 bob.expect_after(&format!("blob service {size}"), "true").await;

@@ -116,6 +116,9 @@ impl<'a, 'm, T: ShmRoot, I: Iterator<Item = &'m T>, R: ShmRoot> AskAll<'a, 'm, T
                 (known, _) => known.min(most),
             };
             let count = count.min(RUN);
+            self.entries.reserve(count);
+            self.ready.reserve(count);
+            self.tickets.reserve(count);
             let now = *now.get_or_insert_with(Instant::now);
             let Self {
                 packer,

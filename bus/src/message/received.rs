@@ -17,7 +17,11 @@ use super::{
     trust::Trust,
 };
 use crate::shm::{
-    checked::Violation, descriptor::Descriptor, inbound::Inbound, layout::INLINE_BYTES, lease::Lease,
+    checked::Violation,
+    descriptor::Descriptor,
+    inbound::Inbound,
+    layout::INLINE_BYTES,
+    lease::{Lease, Whole},
 };
 
 /// A received message, read where it lies.
@@ -95,7 +99,7 @@ impl<T: ShmRoot> Received<T> {
     /// else.
     #[inline(always)]
     pub(crate) fn open_part<R>(
-        whole: &Arc<Lease>,
+        whole: &Whole,
         at: Range<usize>,
         inbound: Arc<Inbound>,
         route: u16,

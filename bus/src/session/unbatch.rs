@@ -9,11 +9,12 @@ use super::{
 use crate::{
     message::{Received, ShmMessage, Trust},
     shm::{
-        Lease, batch,
+        batch,
         checked::Violation,
         descriptor::{Descriptor, Head},
         faults::fault,
         inbound::Inbound,
+        lease::Whole,
         returns::Return,
     },
 };
@@ -23,7 +24,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Unbatch {
     /// Its memory, which goes back when the last message that lies there is released.
-    whole: Arc<Lease>,
+    whole: Whole,
     inbound: Arc<Inbound>,
     /// Where the replies go, if they are asks.
     asker: Option<Arc<Link>>,
@@ -53,7 +54,7 @@ impl Unbatch {
         let mut whole = inbound.clone().lease(descriptor, false)?;
         whole.make_private();
         Ok(Self {
-            whole: Arc::new(whole),
+            whole: Whole::new(whole),
             inbound,
             asker,
             asked: None,

@@ -51,10 +51,46 @@ struct Shared {
     inbound: Option<Arc<Inbound>>,
 }
 
+/// A batch's lease, shared by its messages. It is read for each of them, so it is looked up once where the bytes are.
+#[derive(Debug, Clone)]
+pub(crate) struct Whole {
+    _lease: Arc<Lease>,
+    /// The lease's bytes.
+    first: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a Whole is an `Arc<Lease>`, which is Send and Sync, and an address in what that owns and nobody writes.
+unsafe impl Send for Whole {}
+// SAFETY: as above; `&Whole` gives `&[u8]` and nothing else.
+unsafe impl Sync for Whole {}
+
+impl Whole {
+    pub(crate) fn new(lease: Lease) -> Self {
+        let lease = Arc::new(lease);
+        let (first, len) = {
+            let bytes = lease.bytes();
+            (NonNull::from(bytes).cast(), bytes.len())
+        };
+        Self {
+            _lease: lease,
+            first,
+            len,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: these are the lease's bytes: in the `Arc`, on the heap, or in the mapping of a peer, none of which moves
+        // or goes while the `Arc` lives, and a lease that is shared is not changed.
+        unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.len) }
+    }
+}
+
 /// One message of a batch, whose memory goes back when its last message is released.
 #[derive(Debug)]
 struct Part {
-    whole: Arc<Lease>,
+    whole: Whole,
     at: Range<usize>,
     /// `None` once it is dropped.
     inbound: Option<Arc<Inbound>>,
@@ -118,7 +154,7 @@ impl Lease {
 
     /// These bytes of a batch; `inbound` is told when they are released.
     #[inline]
-    pub(crate) fn part(whole: Arc<Lease>, at: Range<usize>, inbound: Arc<Inbound>, route: u16) -> Self {
+    pub(crate) fn part(whole: Whole, at: Range<usize>, inbound: Arc<Inbound>, route: u16) -> Self {
         Self(Bytes::Part(Part {
             whole,
             at,
@@ -152,8 +188,7 @@ impl Lease {
 }
 
 impl Part {
-    /// Out of line, because it looks up the bytes of another lease.
-    #[inline(never)]
+    #[inline]
     fn bytes(&self) -> &[u8] {
         // Checked before; `get` keeps that no panic depends on it.
         self.whole.bytes().get(self.at.clone()).unwrap_or(&[])

@@ -140,6 +140,30 @@ mod tests {
     }
 
     #[test]
+    fn what_a_link_no_longer_uses_is_there_for_others() {
+        let budget = Budget::new(4 * CHUNK, 4 << 20);
+        let (mut first, mut second) = (budget.share(), budget.share());
+        // All of one that is idle.
+        assert!(first.take(1));
+        first.give(1);
+        assert!(second.take(4 * CHUNK));
+        second.give(4 * CHUNK);
+        // Much of one that is not.
+        assert!((0..4).all(|_| first.take(CHUNK)));
+        (0..3).for_each(|_| first.give(CHUNK));
+        assert!(second.take(2 * CHUNK));
+    }
+
+    #[test]
+    fn a_message_above_the_largest_buffer_counts_in_whole_pages() {
+        let largest = 4 << 20;
+        let budget = Budget::new(largest + 4096 + 64, largest as usize);
+        let mut share = budget.share();
+        assert!(share.take(largest + 1));
+        assert!(!share.take(65) && share.take(64));
+    }
+
+    #[test]
     fn without_a_limit_nothing_is_refused() {
         let budget = Budget::new(u64::MAX, 4 << 20);
         let mut share = budget.share();

@@ -98,6 +98,7 @@ mod tests {
         },
         task::Poll,
         thread,
+        time::Duration,
     };
 
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -160,6 +161,10 @@ mod tests {
     async fn nobody_listens_where_nobody_can_ring_any_more() {
         let port = Port::new(0, Spin::Never, Watcher::Task).unwrap();
         let (_over, is_over) = watch::channel(false);
+        let listen = async |ear, port, over| {
+            let listening = tokio::time::timeout(Duration::from_secs(30), listen(ear, port, over));
+            listening.await.expect("it ends");
+        };
         let (bell, ear) = rung(1);
         drop(bell);
         listen(ear, Arc::downgrade(&port), is_over.clone()).await;

@@ -182,6 +182,11 @@ mod tests {
                     for never in never {
                         prop_assert!(mailboxes.find(never).is_err(), "{never:#x}");
                     }
+                    // The place's next one.
+                    let next = number.wrapping_add(1 << 16);
+                    if known.iter().all(|(known, _)| *known != next) {
+                        prop_assert!(mailboxes.remove(next).is_none());
+                    }
                 }
                 prop_assert_eq!(mailboxes.is_empty(), known.iter().all(|(_, is)| *is != Is::Bound));
             }

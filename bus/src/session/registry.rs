@@ -117,11 +117,6 @@ impl Registry {
             tracing::warn!(name = %provider.binding.name, nodes = ?[other.node, provider.node],
                 "two nodes bound one name at the same moment; the node with the lower id has it");
         }
-        providers.retain(|other| {
-            other.node != provider.node
-                || (other.binding.port, other.binding.mailbox)
-                    != (provider.binding.port, provider.binding.mailbox)
-        });
         providers.push(provider);
     }
 

@@ -150,7 +150,10 @@ fn what_is_no_socket_is_neither_removed_nor_listed() {
     symlink(&outside, folder.join("link.sock")).unwrap();
     fs::write(folder.join("file.sock"), "mine").unwrap();
     fs::create_dir(folder.join("folder.sock")).unwrap();
-    drop(socket::listen_at(&folder.join("other-ending")).unwrap());
+    // Nor what no node can be called.
+    for name in ["other-ending", "not a name.sock", "..sock"] {
+        drop(socket::listen_at(&folder.join(name)).unwrap());
+    }
 
     let claim = take(&dir, "shop").unwrap();
     assert_eq!(claim.others().unwrap(), []);
@@ -159,6 +162,8 @@ fn what_is_no_socket_is_neither_removed_nor_listed() {
         "file.sock",
         "folder.sock",
         "other-ending",
+        "not a name.sock",
+        "..sock",
         "../outside",
     ] {
         assert!(folder.join(name).symlink_metadata().is_ok(), "{name} was removed");

@@ -328,6 +328,16 @@ async fn a_hello_of_the_wrong_side_is_out_of_turn() {
     );
 }
 
+/// Unanswered: what was kept by node would be taken for this node's own.
+#[tokio::test]
+async fn a_node_does_not_meet_itself() {
+    let (a, mut b) = (me("a"), me("b"));
+    b.id = a.id;
+    let (there, here) = meet(&a, &b, Verdict::Welcome).await;
+    assert!(matches!(here, Err(HandshakeError::OwnId)), "{here:?}");
+    assert!(matches!(there, Err(HandshakeError::HungUp)), "{there:?}");
+}
+
 #[tokio::test]
 async fn descriptors_are_no_part_of_it() {
     let (a, b) = Socket::pair().unwrap();

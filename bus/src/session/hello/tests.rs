@@ -71,6 +71,8 @@ fn every_verdict_comes_back() {
         assert_eq!(Verdict::decode(&verdict.encode()), Ok(verdict));
     }
     assert_eq!(Verdict::decode(&Verdict::Welcome.encode()), Ok(Verdict::Welcome));
+    let longer = [&Verdict::Welcome.encode()[..], b"no"].concat();
+    assert_eq!(Verdict::decode(&longer), Err(HelloError::Long(2)));
     for code in Code::NAMED {
         assert_eq!(Code::from_byte(code.to_byte()), code);
     }

@@ -30,6 +30,7 @@ mod denied;
 mod ending;
 mod links;
 mod names;
+mod routes;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -184,7 +184,10 @@ async fn who_acknowledges_nothing_loses_its_session() {
 /// Handshakes that take a place, as long as they last.
 #[tokio::test]
 async fn no_more_handshakes_than_allowed_are_under_way() {
-    let (node, dir) = node(permit().call("shop"), |config| config.handshakes(2)).await;
+    let (node, dir) = node(permit().call("shop"), |config| {
+        config.handshakes(2).handshake_deadline(PATIENCE)
+    })
+    .await;
     let path = dir.path().join("default/node.sock");
     let silent: Vec<_> = (0..4).map(|_| connect_now(&path).unwrap()).collect();
     // Behind them in the queue: a node that would be met at once.

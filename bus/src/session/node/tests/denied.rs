@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicUsize;
 
 use super::*;
+use crate::error::TopicError;
 
 fn denied(names: &[&str]) -> Frame {
     Frame::Denied {
@@ -199,6 +200,49 @@ async fn a_topic_is_denied_as_long_as_somebody_asks_for_it_and_somebody_denies_i
         mailbox.close();
     }
     node.leave().await;
+}
+
+/// One who denies it is none who publishes it for us; where there is another one, we have that one's.
+#[tokio::test]
+async fn who_asks_for_a_topic_learns_of_a_denial_as_long_as_nobody_else_publishes_it() {
+    for published in [false, true] {
+        let (node, _dir) = node(permit().publish(">"), |config| config.announce_deadline(PATIENCE)).await;
+        if published {
+            publish(&node, "feed").await;
+        }
+        let mut other = Other::meet(&node);
+        other.said().await;
+        let mut begun = Vec::new();
+        for mailbox in 0..2 {
+            let node = node.clone();
+            begun.push(tokio::spawn(async move {
+                let port = node.port_of(PortKey::Shared).unwrap();
+                let number = Kind::of::<Number>();
+                node.subscribe(&port, number, wanted(0, "feed"), PATIENCE).await
+            }));
+            while !matches!(other.hear().await, Some(Frame::Subscribe(_))) {}
+            if mailbox == 0 {
+                other.say(&Frame::Heard(Announcement::Subscription { port: 0, mailbox }));
+                let first = begun.pop().unwrap().await.unwrap().unwrap();
+                begun.push(tokio::spawn(async move { Ok(first) }));
+            }
+        }
+        let names = vec!["feed".to_owned()];
+        let what = Denial::Subscribe;
+        other.say(&Frame::Denied { what, names });
+        other.said().await;
+        let mut begun = begun.into_iter();
+        // The one that is there already ends, and the other one asks still.
+        begun.next().unwrap().await.unwrap().unwrap().close();
+        other.say(&Frame::Heard(Announcement::Subscription { port: 0, mailbox: 1 }));
+        let outcome = begun.next().unwrap().await.unwrap();
+        match outcome {
+            Ok(_) if published => {}
+            Err(TopicError::Denied { topic, .. }) if !published => assert_eq!(topic, "feed"),
+            outcome => panic!("{published} {:?}", outcome.map(|_| ())),
+        }
+        node.leave().await;
+    }
 }
 
 /// Counts what a session logs of its denials.

@@ -81,3 +81,39 @@ async fn what_is_the_peers_fault_or_its_end_is_no_lack_of_ours() {
     }
     node.leave().await;
 }
+
+/// Who finds that the peer has gone leaves it to the reader, which hears first what the peer has said.
+#[tokio::test]
+async fn what_a_peer_said_before_its_end_is_heard_though_the_end_is_noticed_before() {
+    let (node, _dir) = node(permit().call("shop"), |config| config).await;
+    let mut other = Other::meet(&node);
+    other.said().await;
+    let Other { session, socket, .. } = other;
+    socket
+        .try_send(&topic(1, "secret").encode().unwrap(), &[])
+        .unwrap();
+    drop(socket);
+    session.send(&Frame::Unlink { link: u32::MAX }, &[]);
+    let mut over = session.over.subscribe();
+    let over = tokio::time::timeout(PATIENCE, over.wait_for(|over| *over));
+    over.await.expect("it ends").unwrap();
+    assert_eq!(node.counters.denied.get(), 1, "the topic was heard");
+    assert_eq!(session.reason(), Some("the peer hung up"));
+    node.leave().await;
+}
+
+/// Long before they are too many.
+#[tokio::test]
+async fn frames_that_a_peer_does_not_read_wait_to_a_bound_of_their_bytes() {
+    let (node, _dir) = node(permit().call("shop"), |config| config).await;
+    let other = Other::meet(&node);
+    let frame = large();
+    let sent = (0..4_000).take_while(|_| {
+        other.session.send(&frame, &[]);
+        other.session.reason().is_none()
+    });
+    assert!((3_000..4_000).contains(&sent.count()));
+    let reason = other.session.reason().unwrap();
+    assert!(reason.contains("does not read"), "{reason}");
+    node.leave().await;
+}

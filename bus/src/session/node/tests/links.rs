@@ -1,5 +1,7 @@
 //! Links that come to nothing.
 
+use std::os::fd::AsRawFd;
+
 use futures_util::FutureExt;
 use nix::errno::Errno;
 
@@ -123,5 +125,17 @@ async fn no_more_asks_are_open_than_their_replies_can_be_returned() {
     let link = opening.await.unwrap();
     let asks = std::iter::from_fn(|| link.room.open_ask().then_some(())).count();
     assert_eq!(asks, 32);
+    node.leave().await;
+}
+
+/// Each is a socket pair and a task that listens.
+#[tokio::test]
+async fn all_links_of_another_user_to_one_port_ring_the_same_bell() {
+    let (node, _dir) = node(permit().call("shop"), |config| config).await;
+    let port = node.port_of(PortKey::Shared).unwrap();
+    let other = Other::meet(&node);
+    let bell = || other.session.bell_of(&node, &port).unwrap();
+    assert_eq!(bell().as_fd().as_raw_fd(), bell().as_fd().as_raw_fd());
+    assert_ne!(bell().as_fd().as_raw_fd(), port.bell().as_fd().as_raw_fd());
     node.leave().await;
 }

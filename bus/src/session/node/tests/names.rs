@@ -91,6 +91,22 @@ async fn who_comes_again_begins_to_count_anew() {
     node.leave().await;
 }
 
+/// A peer that says everything twice ends it as often, and owes nothing.
+#[tokio::test]
+async fn what_is_announced_twice_counts_twice_and_ends_at_once() {
+    let (node, _dir) = node(permit().bind(">"), |config| config.peer_names(2)).await;
+    let mut other = Other::meet(&node);
+    for mailbox in 0..3 {
+        other.say(&Frame::Bound(binding("a", mailbox)));
+        other.say(&Frame::Bound(binding("a", mailbox)));
+        other.say(&unbound("a", mailbox));
+        other.say(&unbound("a", mailbox));
+    }
+    other.said().await;
+    assert!(node.provider("a").is_none());
+    node.leave().await;
+}
+
 #[tokio::test]
 async fn a_name_that_cannot_be_bound_takes_no_mailbox() {
     let (node, _dir) = node(permit().call(">"), |config| config.mailboxes(2)).await;
@@ -115,4 +131,25 @@ async fn a_name_that_cannot_be_bound_takes_no_mailbox() {
     bind("c", 1).unwrap();
     node.leave().await;
     assert!(matches!(bind("d", 1), Err(BindError::Closed)));
+}
+
+#[tokio::test]
+async fn who_is_met_already_or_dialled_by_the_lower_id_is_a_duplicate() {
+    let duplicate = |verdict: Verdict| matches!(verdict, Verdict::Refused(Code::Duplicate, _));
+    let (node, _dir) = node(permit().bind(">"), |config| config).await;
+    let other = Other::meet(&node);
+    assert!(duplicate(node.decide(&peer("again", 1))));
+    let (ours, _theirs) = Socket::pair().unwrap();
+    assert!(node.begin(ours, peer("again", 1)).is_none());
+    assert!(
+        node.sessions
+            .iter()
+            .all(|known| Arc::ptr_eq(&known, &other.session))
+    );
+    lock(&node.dialling).insert("both".to_owned());
+    assert!(duplicate(node.decide(&peer("both", node.id() + 1))));
+    assert_eq!(node.decide(&peer("both", node.id() - 1)), Verdict::Welcome);
+    node.leave().await;
+    let late = node.decide(&peer("late", 7));
+    assert!(matches!(late, Verdict::Refused(Code::Shutdown, _)), "{late:?}");
 }

@@ -25,7 +25,7 @@ use crate::{
 /// Asks in flight at a time, unless it is said how many.
 const IN_FLIGHT: usize = 128;
 
-/// Most asks that get their tickets together.
+/// Asks archived before any of them is sent.
 const RUN: usize = 128;
 
 /// An ask whose outcome nobody has been told yet.
@@ -94,11 +94,12 @@ impl<'a, 'm, T: ShmRoot, I: Iterator<Item = &'m T>, R: ShmRoot> AskAll<'a, 'm, T
         self.in_flight = asks.max(1);
     }
 
-    /// Archives as many asks as may be in flight besides those that are. `Err`: there is no room for the first of them.
+    /// Archives as many asks as may be in flight besides those that are, a run at most. `Err`: there is no room for the first of
+    /// them.
     fn pack(&mut self) -> Result<(), Bound> {
         let route = self.route;
         let mut now = None;
-        while self.entries.len() < self.in_flight && !self.packer.has_ended() {
+        while self.has_more() && self.entries.len() - self.first_unsent < RUN {
             if route.link.is_lost() {
                 if self.packer.take().is_some() {
                     let lost = route.refusal(NoSend::Lost).into();
@@ -115,7 +116,7 @@ impl<'a, 'm, T: ShmRoot, I: Iterator<Item = &'m T>, R: ShmRoot> AskAll<'a, 'm, T
                 (0, _) => most,
                 (known, _) => known.min(most),
             };
-            let count = count.min(RUN);
+            let count = count.min(RUN - (self.entries.len() - self.first_unsent));
             self.entries.reserve(count);
             self.ready.reserve(count);
             self.tickets.reserve(count);
@@ -152,6 +153,11 @@ impl<'a, 'm, T: ShmRoot, I: Iterator<Item = &'m T>, R: ShmRoot> AskAll<'a, 'm, T
         Ok(())
     }
 
+    /// Whether there are asks that may be in flight besides those that are.
+    fn has_more(&self) -> bool {
+        self.entries.len() < self.in_flight && !self.packer.has_ended()
+    }
+
     /// No more can be archived now: that is an error if there is nothing to send.
     fn nothing_packed(&self, bound: Bound) -> Result<(), Bound> {
         if self.packed.is_empty() {
@@ -176,6 +182,13 @@ impl<'a, 'm, T: ShmRoot, I: Iterator<Item = &'m T>, R: ShmRoot> AskAll<'a, 'm, T
 
     /// Archives and sends what there is room for. `Err`: there was none for the first.
     fn attempt(&mut self) -> Result<(), Bound> {
+        self.attempt_run()?;
+        while self.has_more() && self.attempt_run().is_ok() {}
+        Ok(())
+    }
+
+    /// The same, a run at most.
+    fn attempt_run(&mut self) -> Result<(), Bound> {
         let held_back = self.first_unsent < self.entries.len();
         self.pack()?;
         if let Some((ticket, _)) = self.waiting.take() {
@@ -236,9 +249,10 @@ impl<'a, 'm, T: ShmRoot, I: Iterator<Item = &'m T>, R: ShmRoot> AskAll<'a, 'm, T
         let outcomes: Vec<Outcome> = self.route.port.with(|state| {
             unsent
                 .filter_map(|entry| {
-                    let Entry::Open(ticket, _) = mem::replace(entry, Entry::Failed(Box::new(why()))) else {
+                    let Entry::Open(ticket, _) = *entry else {
                         return None;
                     };
+                    *entry = Entry::Failed(Box::new(why()));
                     state.asks.sent(ticket, false);
                     state.asks.abandon(ticket)
                 })

@@ -109,10 +109,10 @@ fn asks_go_far_beyond_the_window_the_ring_and_the_places_for_replies() {
 }
 
 #[test]
-fn an_ask_that_cannot_be_sent_fails_alone() {
+fn an_ask_that_cannot_be_sent_fails_alone_and_for_its_own_reason() {
     let place = Place::new();
     system(async {
-        let _server = start(&place, &["server", "actor"]).await;
+        let mut server = start(&place, &["server", "actor", "window=8"]).await;
         let bus = place
             .config("client")
             .message_bytes(64 << 10)
@@ -132,6 +132,17 @@ fn an_ask_that_cannot_be_sent_fails_alone() {
                 Err(error) => panic!("{error}"),
             }
         }
+        // Also if those around it, which wait for room, fail for another.
+        server.expect_after("block", "blocked").await;
+        let mut replies = actor.ask_all(&asked);
+        assert!(replies.next().now_or_never().is_none());
+        server.kill();
+        for blob in &asked {
+            let failed = soon("a failure", replies.next()).await.unwrap();
+            let is_too_large = matches!(failed, Err(AskError::Send(SendError::TooLarge { .. })));
+            assert_eq!(is_too_large, blob.seq % 30 == 10, "{failed:?}");
+        }
+        drop(replies);
         settled(&bus).await;
     });
 }

@@ -147,6 +147,7 @@ impl Link {
                 told_head: 0,
                 unhandled: Vec::new(),
                 reused_last: 0,
+                shut: false,
                 lost: false,
                 sent: 0,
             }),
@@ -179,6 +180,11 @@ impl Link {
         self.room.is_awaited() || self.lends_segments.load(Ordering::SeqCst)
     }
 
+    /// Nothing more is sent: the peer is about to be told that the link ends, and then reads what it finds and no further.
+    pub(crate) fn shut(&self) {
+        lock(&self.sending).shut = true;
+    }
+
     /// The link ends: nothing more can be sent, and everything the peer held is ours again, at once if it is gone (see
     /// [`Left`]). Returns how many messages it had not released.
     pub(crate) fn lose(self: &Arc<Self>) -> u32 {
@@ -189,7 +195,7 @@ impl Link {
         }
         // What it released before it died is not undelivered. A violation changes nothing any more.
         let _ = self.take_returns(&mut sending);
-        sending.lost = true;
+        (sending.shut, sending.lost) = (true, true);
         // Relaxed: read only to answer sooner what the lock decides.
         self.lost.store(true, Ordering::Relaxed);
         let undelivered = sending.unreleased();

@@ -49,6 +49,7 @@ impl Drop for Ending<'_> {
         }
         // No reason yet: the task was dropped.
         self.0.close("this node's runtime was shut down");
+        self.0.shut_links();
         self.0.hang_up();
         self.0.end();
     }

@@ -146,3 +146,50 @@ fn a_runtime_with_a_joined_bus_shuts_down_at_once() {
         assert!(!place.socket("client").exists());
     }
 }
+
+/// Another thread goes on sending while the bus is left: what it was told to be sent is handled, and the rest refused.
+#[test]
+fn what_is_told_until_the_very_end_of_a_bus_is_handled() {
+    let place = Place::new();
+    threads(async {
+        let mut server = start(&place, &["server", "actor", "window=65535"]).await;
+        let mut all = 0;
+        for round in 0..60 {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .unwrap();
+            let config = place.config("client");
+            let joined = runtime.spawn(async move {
+                let bus = config.join().await.unwrap();
+                let actor = bus.address::<Note>("actor").await.unwrap();
+                (bus, actor)
+            });
+            let (bus, actor) = soon("joined", joined).await.unwrap();
+            let teller = std::thread::spawn(move || {
+                for seq in 0.. {
+                    match actor.try_tell(&Note { from: round, seq }) {
+                        Ok(()) => {}
+                        Err(SendError::Full { .. }) => return (seq, None),
+                        Err(error) => return (seq, Some(error)),
+                    }
+                }
+                unreachable!("it ends with its bus");
+            });
+            eventually("it sends", || bus.stats().sent > 100).await;
+            if round % 2 == 0 {
+                bus.leave().await;
+            }
+            // Not on a thread of a runtime, where a runtime must not be dropped.
+            std::thread::spawn(move || drop(runtime)).join().unwrap();
+            let (told, refused) = teller.join().unwrap();
+            all += told as usize;
+            server.until("peers", "0").await;
+            let handled = server.count().await;
+            assert!(handled <= all, "{handled} of {all} in round {round}");
+            server.until_count(all).await;
+            println!("round {round}: told {told}, then {refused:?}");
+        }
+    });
+}

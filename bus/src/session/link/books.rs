@@ -122,6 +122,9 @@ pub(super) struct Sending {
     pub(super) unhandled: Vec<Unhandled>,
     /// The window that was given a new use last.
     pub(super) reused_last: usize,
+    /// Nothing more is sent.
+    pub(super) shut: bool,
+    /// Nor is anything taken back, but by what is [left](super::left).
     pub(super) lost: bool,
     pub(super) sent: u64,
 }

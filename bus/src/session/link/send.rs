@@ -78,7 +78,7 @@ impl Link {
     pub(crate) fn has_room(&self, route: u16) -> bool {
         let mut sending = lock(&self.sending);
         // Lost and stopped routes refuse nothing: they are found out when something is sent.
-        sending.lost
+        sending.shut
             || !matches!(
                 self.check_room(&mut sending, route, Need::message(MOST_SLOTS)),
                 Err(Refusal::No(NoSend::Full(_)))
@@ -170,7 +170,7 @@ impl Link {
 
     /// What comes before every message: now and then, what the peer has released is taken back.
     fn begin(&self, sending: &mut Sending) -> Result<(), Refusal> {
-        if sending.lost {
+        if sending.shut {
             return Err(Refusal::No(NoSend::Lost));
         }
         sending.since_collect += 1;

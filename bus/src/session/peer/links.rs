@@ -51,6 +51,15 @@ impl Session {
         }
     }
 
+    /// What is sent from now on would be accepted, and read by nobody: the session is about to end.
+    pub(super) fn shut_links(&self) {
+        let mut links = lock(&self.links);
+        links.ended = true;
+        for (link, ..) in links.by_id.values() {
+            link.shut();
+        }
+    }
+
     /// A descriptor may have waited for what just arrived.
     pub(super) fn poke_ports(&self) {
         for (_, port, _) in lock(&self.links).by_id.values() {

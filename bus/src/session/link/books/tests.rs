@@ -65,6 +65,7 @@ fn sending(budget: &Arc<Budget>) -> Sending {
         told_head: 0,
         unhandled: Vec::new(),
         reused_last: 0,
+        shut: false,
         lost: false,
         sent: 0,
     };

@@ -203,7 +203,8 @@ impl<P> Address<P> {
     /// Asks for each of these messages, and gives the replies in their order, as a [`Stream`] or by [`AskAll::next`]. Up to 128
     /// asks, or [as many as are said](AskAll::in_flight), are in flight at a time; more are sent as replies are taken. Asks of up to
     /// 1 KiB share buffers, as with [`tell_all`](Address::tell_all), and so do replies of up to 96 bytes that their handler returns at
-    /// once; such a reply waits for the next handler, and for 31 others at most. Each ask has its own outcome, its own place in the window,
+    /// once; such a reply waits for the next handler, and for 31 others at most. A longer one that is kept keeps its place among the link's
+    /// replies. Each ask has its own outcome, its own place in the window,
     /// and its own time: `Config::ask_deadline` or the [deadline](AskAll::deadline) given.
     ///
     /// ```no_run

@@ -44,8 +44,8 @@ pub(crate) enum Violation {
     },
     #[error("a batch that is not in a buffer")]
     Batch,
-    #[error("a reply of {0} bytes in a batch, where 96 are allowed")]
-    BatchReply(usize),
+    #[error("a reply of {len} bytes in a batch, where {most} are allowed")]
+    BatchReply { len: usize, most: usize },
     #[error("more than {limit} messages are unreleased on one link")]
     Unreleased { limit: u64 },
     #[error("no room for a reply: the peer asked more than its {0} asks")]

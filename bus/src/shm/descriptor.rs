@@ -198,7 +198,8 @@ impl Descriptor {
     #[inline]
     pub(crate) fn set_reply(&mut self, from: &[u8], len: usize, correlation: u64) -> Result<(), Violation> {
         if len > INLINE_BYTES {
-            return Err(Violation::BatchReply(len));
+            let most = INLINE_BYTES;
+            return Err(Violation::BatchReply { len, most });
         }
         self.head = Self::new(SlotKind::Reply, 0, 0, 0, correlation).head;
         // As many as fit, where there are: a copy of a known length is a few instructions. Nobody sees what is behind `len`.

@@ -9,7 +9,7 @@ use shmbus::{
 
 use crate::{
     inside::Local,
-    service::{Note, Ping, start},
+    service::{Note, Ping, join_on, start},
     support::{Place, eventually, soon, system, threads},
 };
 
@@ -155,18 +155,7 @@ fn what_is_told_until_the_very_end_of_a_bus_is_handled() {
         let mut server = start(&place, &["server", "actor", "window=65535"]).await;
         let mut all = 0;
         for round in 0..60 {
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(1)
-                .enable_all()
-                .build()
-                .unwrap();
-            let config = place.config("client");
-            let joined = runtime.spawn(async move {
-                let bus = config.join().await.unwrap();
-                let actor = bus.address::<Note>("actor").await.unwrap();
-                (bus, actor)
-            });
-            let (bus, actor) = soon("joined", joined).await.unwrap();
+            let (runtime, bus, actor) = join_on::<Note>(1, place.config("client")).await;
             let teller = std::thread::spawn(move || {
                 for seq in 0.. {
                     match actor.try_tell(&Note { from: round, seq }) {

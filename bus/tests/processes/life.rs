@@ -10,7 +10,7 @@ use shmbus::{
 };
 
 use crate::{
-    service::{Blob, Keep, Later, Note, Ping, bytes, start},
+    service::{Blob, Keep, Later, Note, Ping, bytes, join_on, start},
     support::{Place, Stage, eventually, settled, soon, system, threads},
 };
 
@@ -138,18 +138,7 @@ fn a_runtime_that_is_shut_down_fails_what_others_wait_for() {
     let place = Place::new();
     threads(async {
         let mut server = start(&place, &["server", "actor"]).await;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
-        let config = place.config("client");
-        let joined = runtime.spawn(async move {
-            let bus = config.join().await.unwrap();
-            let actor = bus.address::<(Later, Note, Blob)>("actor").await.unwrap();
-            (bus, actor)
-        });
-        let (bus, actor) = soon("joined", joined).await.unwrap();
+        let (runtime, bus, actor) = join_on::<(Later, Note, Blob)>(2, place.config("client")).await;
         let asks: Vec<_> = (0..20)
             .map(|n| {
                 let actor = actor.clone();

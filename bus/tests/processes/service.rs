@@ -6,8 +6,8 @@ use std::{
 };
 
 use actix::prelude::*;
-use shmbus::{Accepts, Stats, prelude::*};
-use tokio::sync::Semaphore;
+use shmbus::{Accepts, Protocol, Stats, prelude::*};
+use tokio::{runtime::Runtime, sync::Semaphore};
 
 use crate::support::{Child, PATIENCE, Place, Stage, soon, system};
 
@@ -283,6 +283,22 @@ fn stats(stats: &Stats) -> String {
         .trim_end_matches(" }")
         .replace(": ", "=")
         .replace(", ", " ")
+}
+
+/// Joins on a runtime of its own with so many threads, and has the address of `actor`.
+pub async fn join_on<P: Protocol + 'static>(threads: usize, config: Config) -> (Runtime, Bus, Address<P>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let joined = runtime.spawn(async move {
+        let bus = config.join().await.expect("join");
+        let actor = bus.address::<P>("actor").await.expect("lookup");
+        (bus, actor)
+    });
+    let (bus, actor) = soon("joined", joined).await.expect("no panic");
+    (runtime, bus, actor)
 }
 
 /// Starts a [`service`] and waits until it is bound.

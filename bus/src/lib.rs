@@ -59,7 +59,7 @@ pub use {
     },
     bus::Bus,
     config::{Config, Spin},
-    message::{Bulk, FixedSize, Origin, Received, ShmMessage, ShmType, Trust},
+    message::{Bulk, FixedSize, Origin, Received, ReplyLoan, ShmMessage, ShmType, Trust},
     permit::Permit,
     shmbus_macros::{ShmMessage, ShmType},
     stats::Stats,

@@ -27,7 +27,8 @@ pub struct Stats {
     pub unreleased: u64,
     /// Asks that wait for a reply, or whose asker has gone while the reply is still to come.
     pub open_asks: u64,
-    /// Loans whose payload had to be copied once, because the rest of the message did not fit behind it.
+    /// Loans whose payload had to be copied once, because the rest of the message did not fit behind it, or, in a reply,
+    /// because it was lent for an asker of another user.
     pub loans_copied: u64,
     /// Handlers that panicked.
     pub panics: u64,

@@ -137,7 +137,7 @@ pub static ALL: &[System] = &[
         name: "shmbus-loan",
         system: "shmbus",
         mode: "loan",
-        tuning: "as shmbus-spin, the message written where it is sent from; its reply is not",
+        tuning: "as shmbus-spin, messages and replies written where they are sent from",
         measures: |point| matches!(point.case, Case::Ask | Case::Tell) && point.payload >= 1 << 10,
         serve: |run, ready| shmbus::serve(run, ready, ::shmbus::Spin::Always),
         drive: |run| shmbus::drive_loans(run, ::shmbus::Spin::Always),

@@ -96,13 +96,13 @@ fn respond<A, M>(
     M: ShmMessage,
 {
     let mut response = Some(response);
-    if let Some(MessageResult(reply)) = take::<_, MessageResult<Received<M>>>(&mut response) {
+    if let Some(MessageResult(mut reply)) = take::<_, MessageResult<Received<M>>>(&mut response) {
         if let Some(responder) = responder {
-            responder.reply(&reply);
+            responder.reply(&mut reply);
         }
-    } else if let Some(reply) = take::<_, M::Reply>(&mut response) {
+    } else if let Some(mut reply) = take::<_, M::Reply>(&mut response) {
         if let Some(responder) = responder {
-            responder.reply(&reply);
+            responder.reply(&mut reply);
         }
     } else if let Some(future) = take::<_, ResponseFuture<M::Reply>>(&mut response) {
         let guarded = Guarded {
@@ -125,7 +125,7 @@ fn respond<A, M>(
         let (reply, replied) = tokio::sync::oneshot::channel();
         response.handle(ctx, Some(reply));
         ctx.spawn(wrap_future::<_, A>(replied).map(move |reply, _, _| match reply {
-            Ok(reply) => responder.reply(&reply),
+            Ok(mut reply) => responder.reply(&mut reply),
             // Dropped: the responder's own drop tells the asker.
             Err(_) => drop(responder),
         }));
@@ -159,9 +159,9 @@ where
         }));
         match polled {
             Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(reply)) => {
+            Ok(Poll::Ready(mut reply)) => {
                 if let Some(responder) = this.responder.take() {
-                    responder.reply(&reply);
+                    responder.reply(&mut reply);
                 }
                 Poll::Ready(())
             }

@@ -34,8 +34,8 @@ where
             // Enqueued now, so that the order is kept; only the reply is waited for.
             let request = addr.send(message);
             asks.spawn(async move {
-                if let Ok(reply) = request.await {
-                    responder.reply(&reply);
+                if let Ok(mut reply) = request.await {
+                    responder.reply(&mut reply);
                 }
             });
         }

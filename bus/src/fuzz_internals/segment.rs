@@ -394,7 +394,7 @@ fn take(world: &World, how: u8) {
                     open_any(how % TYPES, inbound, &descriptor);
                 }
                 if let Some(responder) = responder {
-                    responder.reply(&u64::from(how));
+                    responder.reply(&mut u64::from(how));
                 }
             }
         }

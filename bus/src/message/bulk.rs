@@ -21,6 +21,7 @@ use super::{
     schema::{Builder, Kind, TypeRef},
     traits::ShmType,
 };
+use crate::shm::pool::Buffer;
 
 /// Bytes that are either owned or already lie in the memory they are sent in.
 ///
@@ -28,6 +29,8 @@ use super::{
 /// `send` hands the closure the `Bulk` that stands for it. A message can also be made of owned bytes
 /// (`Bulk::from(vec)`), which are then copied once, like a `Vec<u8>`. The receiver sees no difference: the archived
 /// form, [`ArchivedBulk`], derefs to `&[u8]`.
+///
+/// In a reply, it may be made of a [`ReplyLoan`](crate::ReplyLoan), whose bytes are then sent as they lie.
 ///
 /// A message has at most one `Bulk`, as a field of its own and not inside of another type, and no field
 /// before it may hold text, lists or boxes. The derive macro refuses anything else. It knows the field by the name
@@ -51,11 +54,65 @@ use super::{
 #[derive(Clone, PartialEq, Eq)]
 pub struct Bulk(Bytes);
 
-#[derive(Clone, PartialEq, Eq)]
 enum Bytes {
     Owned(Vec<u8>),
+    /// In a loan that somebody else has.
     Lent(Mark),
+    /// In a loan of its own.
+    Shared(Memory),
 }
+
+/// Memory that begins with the payload of a loan.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    /// At least as long as the mark says.
+    pub(crate) buffer: Buffer,
+    pub(crate) mark: Mark,
+}
+
+impl Memory {
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.buffer.bytes()[..self.mark.len]
+    }
+
+    pub(crate) fn payload_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer.bytes_mut()[..self.mark.len]
+    }
+}
+
+impl Bytes {
+    /// As far as they can be seen.
+    fn as_slice(&self) -> Option<&[u8]> {
+        match self {
+            Bytes::Owned(bytes) => Some(bytes),
+            Bytes::Lent(_) => None,
+            Bytes::Shared(memory) => Some(memory.payload()),
+        }
+    }
+}
+
+impl Clone for Bytes {
+    /// What lies in shared memory is copied out of it.
+    fn clone(&self) -> Self {
+        match self {
+            Bytes::Owned(bytes) => Bytes::Owned(bytes.clone()),
+            Bytes::Lent(mark) => Bytes::Lent(*mark),
+            Bytes::Shared(memory) => Bytes::Owned(memory.payload().to_vec()),
+        }
+    }
+}
+
+impl PartialEq for Bytes {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Bytes::Lent(mark), Bytes::Lent(other)) => mark == other,
+            // Where one is a loan's, that one is `None`, and the other is not.
+            _ => self.as_slice() == other.as_slice(),
+        }
+    }
+}
+
+impl Eq for Bytes {}
 
 /// Which loan a [`Bulk`] stands for. It gives no access to the memory, so it may outlive the loan; it can be archived
 /// into that loan's memory only.
@@ -91,7 +148,7 @@ impl Bulk {
     pub fn len(&self) -> usize {
         match &self.0 {
             Bytes::Owned(bytes) => bytes.len(),
-            Bytes::Lent(mark) => mark.len,
+            Bytes::Lent(mark) | Bytes::Shared(Memory { mark, .. }) => mark.len,
         }
     }
 
@@ -101,7 +158,7 @@ impl Bulk {
         self.len() == 0
     }
 
-    /// Whether its bytes lie in a loan. Such a one can be sent by that loan only.
+    /// Whether its bytes lie in a [`Loan`](crate::actor::Loan). Such a one can be sent by that loan only.
     #[must_use]
     pub fn is_loaned(&self) -> bool {
         matches!(self.0, Bytes::Lent(_))
@@ -110,19 +167,38 @@ impl Bulk {
     /// The bytes; `None` if they lie in a loan, which is then where to see them.
     #[must_use]
     pub fn as_slice(&self) -> Option<&[u8]> {
-        match &self.0 {
-            Bytes::Owned(bytes) => Some(bytes),
-            Bytes::Lent(_) => None,
-        }
+        self.0.as_slice()
     }
 
-    /// The bytes; `None` if they lie in a loan.
+    /// The bytes, copied if they lie in a [`ReplyLoan`](crate::ReplyLoan)'s memory; `None` if they lie in a loan.
     #[must_use]
     pub fn into_vec(self) -> Option<Vec<u8>> {
         match self.0 {
             Bytes::Owned(bytes) => Some(bytes),
-            Bytes::Lent(_) => None,
+            other => other.as_slice().map(<[u8]>::to_vec),
         }
+    }
+
+    /// One whose bytes are sent as they lie there, in a reply.
+    pub(crate) fn shared(memory: Memory) -> Bulk {
+        Bulk(Bytes::Shared(memory))
+    }
+
+    /// The memory of [`shared`](Self::shared), if `wanted`; the bulk then stands for it as for any loan's.
+    pub(crate) fn take_memory(&mut self, wanted: impl FnOnce(&Memory) -> bool) -> Option<Memory> {
+        let lent = match &self.0 {
+            Bytes::Shared(memory) if wanted(memory) => Bytes::Lent(memory.mark),
+            _ => return None,
+        };
+        match std::mem::replace(&mut self.0, lent) {
+            Bytes::Shared(memory) => Some(memory),
+            Bytes::Owned(_) | Bytes::Lent(_) => None,
+        }
+    }
+
+    /// Whether its bytes lie in memory of its own that it shares.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.0, Bytes::Shared(_))
     }
 }
 
@@ -225,6 +301,7 @@ impl Serialize<Sink<'_>> for Bulk {
         let pos = match &self.0 {
             Bytes::Owned(bytes) => sink.bytes(bytes)?,
             Bytes::Lent(mark) => sink.lent(*mark)?,
+            Bytes::Shared(memory) => sink.bytes(memory.payload())?,
         };
         Ok(BulkResolver { pos })
     }

@@ -41,6 +41,7 @@ mod in_place;
 #[doc(hidden)]
 pub mod private;
 mod received;
+mod reply_loan;
 pub mod schema;
 mod scratch;
 mod source;
@@ -52,12 +53,13 @@ pub(crate) mod tests;
 
 pub(crate) use archive::{ArchiveError, archive_behind, archive_into};
 pub use archive::{Archiver, Sink};
-pub(crate) use bulk::Mark;
 pub use bulk::{ArchivedBulk, Bulk, BulkResolver};
+pub(crate) use bulk::{Mark, Memory};
 pub use check::CheckError;
 pub(crate) use in_place::InPlace;
 pub use received::Received;
 pub(crate) use received::Refused;
+pub use reply_loan::ReplyLoan;
 pub use source::{Origin, Source};
 pub use traits::{Archivable, FixedSize, ShmMessage, ShmRoot, ShmType};
 pub use trust::Trust;

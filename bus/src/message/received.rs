@@ -1,6 +1,7 @@
 //! A message as its handler gets it.
 
 use std::{
+    alloc::Layout,
     fmt,
     marker::PhantomData,
     ops::{Deref, Range},
@@ -22,6 +23,7 @@ use crate::shm::{
     inbound::Inbound,
     layout::INLINE_BYTES,
     lease::{Lease, Whole},
+    pool::Buffer,
 };
 
 /// A received message, read where it lies.
@@ -224,6 +226,11 @@ impl<T: ShmRoot> Received<T> {
         }
 
         bytes::Bytes::from_owner(Part(self, part))
+    }
+
+    /// Memory for a reply; see [`Host::lend`](crate::shm::inbound::Host::lend).
+    pub(super) fn lend(&self, len: usize, root: Layout) -> Option<Buffer> {
+        self.lease.lend(len, root)
     }
 
     fn archived(&self) -> &T::Archived {

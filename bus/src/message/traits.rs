@@ -7,7 +7,7 @@ use rkyv::{
     rancor,
 };
 
-use super::{archive::Sink, schema};
+use super::{archive::Sink, bulk::Bulk, schema};
 
 /// A type that can be part of a message: a field, a reply, a message itself.
 ///
@@ -110,6 +110,13 @@ pub trait ShmRoot: Archivable {
     #[inline]
     fn nests() -> bool {
         false
+    }
+
+    /// The [`Bulk`](super::Bulk) of this value, if it has one.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn bulk_mut(&mut self) -> Option<&mut Bulk> {
+        None
     }
 
     /// See [`ShmType::POINTS`].

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     asks::Failure,
     link::{Link, NoSend, Parcel},
+    loan::{Lent, Sealed, Source},
     parcel::{self, Packing},
     replies,
     topics::subscription::Attachment,
@@ -351,22 +352,18 @@ impl Responder {
     }
 
     /// Archives the reply and sends it. Its place was reserved by the ask.
-    pub(crate) fn reply<R: ShmRoot>(mut self, reply: &R) {
+    pub(crate) fn reply<R: ShmRoot>(mut self, reply: &mut R) {
         if self.of_batch && replies::gather(&self.link, self.correlation, reply) {
             self.answered = true;
             return;
         }
-        let session = &self.link.session;
         let mut descriptor = Descriptor::new(SlotKind::Reply, 0, 0, 0, self.correlation);
         if parcel::pack_inline(reply, &mut descriptor) {
             return self.send(descriptor, None);
         }
         let correlation = self.correlation;
         let fail = |failure| Self::failed(failure, correlation);
-        let packed = parcel::pack(reply, &session.pool, session.message_limit, |bytes| {
-            self.link.warm(bytes)
-        });
-        match packed {
+        match self.pack(reply) {
             Ok(parcel) => self.send(descriptor, Some(parcel)),
             Err(Packing::TooLarge { .. }) => self.send(fail(Failure::TooLarge), None),
             Err(Packing::Full | Packing::Beyond { .. } | Packing::Kernel(_)) => {
@@ -374,6 +371,22 @@ impl Responder {
             }
             Err(Packing::Archive(_)) => self.send(fail(Failure::Archive), None),
         }
+    }
+
+    /// Archives a reply behind the payload that was written in place, or copies it.
+    fn pack<R: ShmRoot>(&self, reply: &mut R) -> Result<Parcel, Packing> {
+        let session = &self.link.session;
+        let (pool, limit) = (&session.pool, session.message_limit);
+        let copied = || session.counters.loans_copied.add(1);
+        if let Some(lent) = Lent::of_reply(reply, pool) {
+            let sealed = lent.pack(reply, Source { pool, limit }, copied);
+            return sealed.map(Sealed::into_parcel).map_err(|(_, why)| why);
+        }
+        // Written in memory that is not for this asker: of another user, who may read that of others as little.
+        if reply.bulk_mut().is_some_and(|bulk| bulk.is_shared()) {
+            copied();
+        }
+        parcel::pack(reply, pool, limit, |bytes| self.link.warm(bytes))
     }
 
     pub(crate) fn fail(mut self, failure: Failure) {

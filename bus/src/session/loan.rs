@@ -4,7 +4,7 @@
 //! the payload. How much that rest takes is known only when the message is made, so a loan keeps some room for it,
 //! and where that does not do, the payload is copied once, into a buffer that does, and the copy is counted.
 
-use std::sync::Arc;
+use std::{alloc::Layout, sync::Arc};
 
 use super::{
     link::Parcel,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::SendError,
-    message::{ArchiveError, Bulk, FixedSize, InPlace, Mark, ShmMessage, ShmRoot, archive_behind},
+    message::{ArchiveError, Bulk, FixedSize, InPlace, Mark, Memory, ShmMessage, ShmRoot, archive_behind},
     shm::pool::{Buffer, Pool},
 };
 
@@ -22,10 +22,7 @@ const SLACK: usize = 256;
 
 /// A payload's memory, not sent yet. Dropped, it goes back to the pool.
 #[derive(Debug)]
-pub(crate) struct Lent {
-    buffer: Buffer,
-    mark: Mark,
-}
+pub(crate) struct Lent(Memory);
 
 /// Where the memory comes from, and how much there may be.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +44,8 @@ pub(crate) struct Lender<'a> {
 impl Lender<'_> {
     /// As [`Lent::take`], once more with what any peer has released if need be.
     pub(crate) fn lend<T: ShmRoot>(self, len: usize, mut warm: impl FnMut(usize)) -> Result<Lent, SendError> {
-        let take = |()| Lent::take::<T>(len, self.from, &mut warm).map_err(|why| ((), why));
+        let root = Layout::new::<T::Archived>();
+        let take = |()| Lent::take(len, root, self.from, &mut warm).map_err(|why| ((), why));
         with_memory(self.node, self.name, (), take).map_err(|((), error)| error)
     }
 
@@ -149,44 +147,63 @@ fn send_buffer<E>(
     })
 }
 
+/// Memory for `len` bytes and a root behind them; see [`Lent::take`].
+pub(crate) fn room(
+    len: usize,
+    root: Layout,
+    from: Source<'_>,
+    warm: impl FnOnce(usize),
+) -> Result<Buffer, Packing> {
+    let least = len.saturating_add(root.size());
+    if least > from.limit {
+        return Err(Packing::TooLarge {
+            bytes: least,
+            limit: from.limit,
+        });
+    }
+    // The root may have to be aligned. The slack alone is no reason for a segment of its own.
+    let least = least + root.align() - 1;
+    let bytes = (least + SLACK).min(from.pool.largest()).max(least);
+    warm(bytes);
+    buffer(from.pool, bytes)
+}
+
 impl Lent {
-    /// Memory for `len` bytes of payload and the rest of a `T`. `warm` is called with the size before memory is taken
-    /// from the pool.
-    pub(crate) fn take<T: ShmRoot>(
+    /// Memory for `len` bytes of payload and the rest of a message whose root has this layout. `warm` is called with the
+    /// size before memory is taken from the pool.
+    pub(crate) fn take(
         len: usize,
+        root: Layout,
         from: Source<'_>,
         warm: impl FnOnce(usize),
     ) -> Result<Self, Packing> {
-        let root = size_of::<T::Archived>();
-        let least = len.saturating_add(root);
-        if least > from.limit {
-            return Err(Packing::TooLarge {
-                bytes: least,
-                limit: from.limit,
-            });
-        }
-        // The root may have to be aligned. The slack alone is no reason for a segment of its own.
-        let least = least + align_of::<T::Archived>() - 1;
-        let bytes = (least + SLACK).min(from.pool.largest()).max(least);
-        warm(bytes);
-        Ok(Self {
-            buffer: buffer(from.pool, bytes)?,
+        let buffer = room(len, root, from, warm)?;
+        Ok(Self(Memory {
+            buffer,
             mark: Mark::new(len),
-        })
+        }))
+    }
+
+    /// The memory that a reply was written in, if it was in memory of this pool.
+    pub(crate) fn of_reply<T: ShmRoot>(reply: &mut T, pool: &Arc<Pool>) -> Option<Self> {
+        let memory = reply
+            .bulk_mut()?
+            .take_memory(|memory| memory.buffer.is_of(pool))?;
+        Some(Self(memory))
     }
 
     /// The payload.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.buffer.bytes()[..self.mark.len()]
+        self.0.payload()
     }
 
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.buffer.bytes_mut()[..self.mark.len()]
+        self.0.payload_mut()
     }
 
     /// What stands for the payload in the message.
     pub(crate) fn bulk(&self) -> Bulk {
-        Bulk::lent(self.mark)
+        Bulk::lent(self.0.mark)
     }
 
     /// Archives the message behind the payload. `copied` is called if the payload had to be moved to a larger
@@ -197,8 +214,8 @@ impl Lent {
         from: Source<'_>,
         copied: impl FnOnce(),
     ) -> Result<Sealed, (Self, Packing)> {
-        let limit = from.limit;
-        let needed = match archive_behind(value, self.buffer.bytes_mut(), self.mark) {
+        let (limit, mark) = (from.limit, self.0.mark);
+        let needed = match archive_behind(value, self.0.buffer.bytes_mut(), mark) {
             Ok(len) => return self.seal(len, limit),
             Err(ArchiveError::TooSmall { needed }) => needed,
             Err(ArchiveError::Failed(problem)) => return Err((self, Packing::Archive(problem))),
@@ -210,10 +227,10 @@ impl Lent {
             Ok(larger) => larger,
             Err(error) => return Err((self, error)),
         };
-        larger.bytes_mut()[..self.mark.len()].copy_from_slice(self.bytes());
-        self.buffer = larger;
+        larger.bytes_mut()[..mark.len()].copy_from_slice(self.bytes());
+        self.0.buffer = larger;
         copied();
-        match archive_behind(value, self.buffer.bytes_mut(), self.mark) {
+        match archive_behind(value, self.0.buffer.bytes_mut(), mark) {
             Ok(len) => self.seal(len, limit),
             Err(ArchiveError::Failed(problem)) => Err((self, Packing::Archive(problem))),
             Err(ArchiveError::TooSmall { .. }) => {
@@ -227,7 +244,7 @@ impl Lent {
         if len > limit {
             return Err((self, Packing::TooLarge { bytes: len, limit }));
         }
-        let Self { buffer, mark } = self;
+        let Memory { buffer, mark } = self.0;
         Ok(Sealed { buffer, len, mark })
     }
 }
@@ -251,7 +268,7 @@ impl Sealed {
         send: impl FnOnce(&mut Option<Parcel>) -> Result<(), E>,
     ) -> Result<(), (Lent, E)> {
         let Self { buffer, len, mark } = self;
-        send_buffer(buffer, len, send).map_err(|(buffer, error)| (Lent { buffer, mark }, error))
+        send_buffer(buffer, len, send).map_err(|(buffer, error)| (Lent(Memory { buffer, mark }), error))
     }
 }
 

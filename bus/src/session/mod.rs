@@ -14,6 +14,7 @@ pub(crate) mod ear;
 pub(crate) mod frame;
 pub(crate) mod handshake;
 pub(crate) mod hello;
+pub(crate) mod host;
 pub(crate) mod link;
 pub(crate) mod loan;
 pub(crate) mod mailbox;

@@ -10,6 +10,7 @@ use tokio::sync::{OnceCell, oneshot};
 
 use super::{
     frame::Frame,
+    host::SessionHost,
     link::{Link, LinkPieces},
     node::Node,
     peer::Session,
@@ -120,17 +121,7 @@ impl Session {
             offer.bell.clone(),
             self.message_limit,
             room.clone(),
-            {
-                let session = Arc::downgrade(self);
-                // Each message that is kept keeps the socket open: the peer sees by it when none is.
-                let socket = self.socket.clone();
-                move |violation| {
-                    let _kept = &socket;
-                    if let Some(session) = session.upgrade() {
-                        session.violated(violation);
-                    }
-                }
-            },
+            SessionHost::new(self, half.id),
         );
         let peer_slots = peer.slots.len() as u32;
         let link = Link::new(LinkPieces {

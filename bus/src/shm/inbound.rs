@@ -1,6 +1,6 @@
 //! The receiving half of a link: turning descriptors into leases, and giving back what is released.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{alloc::Layout, cell::RefCell, sync::Arc};
 
 use super::{
     bell::Bell,
@@ -11,7 +11,7 @@ use super::{
     layout::LINE,
     lease::{Lease, SharedBytes},
     memory::PeerMemory,
-    pool::DEDICATED,
+    pool::{Buffer, DEDICATED},
     prefetch,
     returns::{Return, ReturnWriter},
     room::Room,
@@ -58,17 +58,36 @@ pub(crate) struct Inbound {
     bell: Bell,
     /// Largest message, in bytes.
     limit: usize,
-    report: Report,
+    host: Box<dyn Host>,
     /// The reply places and local waiters of this link.
     pub(crate) room: Arc<Room>,
 }
 
-/// What is called when a message turns out to break the protocol only after it was delivered.
-struct Report(Box<dyn Fn(Violation) + Send + Sync>);
+/// What messages need of the session that they came by, which may have ended.
+pub(crate) trait Host: Send + Sync {
+    /// A message turned out to break the protocol only after it was delivered.
+    fn violated(&self, violation: Violation);
 
-impl std::fmt::Debug for Report {
+    /// Memory for the reply to a message: `len` bytes and behind them a root of this layout, with some room for what
+    /// else it has. `None`: there is none.
+    fn lend(&self, len: usize, root: Layout) -> Option<Buffer>;
+}
+
+/// For tests: there is nothing to lend.
+#[cfg(any(test, feature = "fuzz-internals"))]
+impl<F: Fn(Violation) + Send + Sync> Host for F {
+    fn violated(&self, violation: Violation) {
+        self(violation);
+    }
+
+    fn lend(&self, _: usize, _: Layout) -> Option<Buffer> {
+        None
+    }
+}
+
+impl std::fmt::Debug for dyn Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Report")
+        f.write_str("Host")
     }
 }
 
@@ -209,9 +228,8 @@ impl Inbound {
         bell: Bell,
         limit: usize,
         room: Arc<Room>,
-        report: impl Fn(Violation) + Send + Sync + 'static,
+        host: impl Host + 'static,
     ) -> Arc<Self> {
-        let report = Report(Box::new(report));
         let releases = Releases {
             writer,
             released: 0,
@@ -223,7 +241,7 @@ impl Inbound {
             waiting,
             bell,
             limit,
-            report,
+            host: Box::new(host),
             room,
         })
     }
@@ -347,7 +365,12 @@ impl Inbound {
 
     /// The peer broke the protocol.
     pub(crate) fn violated(&self, violation: Violation) {
-        (self.report.0)(violation);
+        self.host.violated(violation);
+    }
+
+    /// See [`Host::lend`].
+    pub(crate) fn lend(&self, len: usize, root: Layout) -> Option<Buffer> {
+        self.host.lend(len, root)
     }
 
     /// Messages released so far.

@@ -1,12 +1,12 @@
 //! One received message's bytes, and the duty to give them back.
 
-use std::{mem, ops::Range, ptr::NonNull, sync::Arc};
+use std::{alloc::Layout, mem, ops::Range, ptr::NonNull, sync::Arc};
 
 use rkyv::util::AlignedVec;
 
 use super::{
-    checked::Violation, descriptor::Descriptor, inbound::Inbound, layout::INLINE_BYTES, returns::Return,
-    segment::Mapping,
+    checked::Violation, descriptor::Descriptor, inbound::Inbound, layout::INLINE_BYTES, pool::Buffer,
+    returns::Return, segment::Mapping,
 };
 
 /// Read-only bytes that begin at a multiple of 16 and are released when this is dropped.
@@ -234,18 +234,27 @@ impl Lease {
         }
     }
 
-    /// These bytes are not what their sender should have sent: its session is closed.
-    pub(crate) fn violated(&self, violation: Violation) {
-        let inbound = match &self.0 {
+    /// The link that it came by, and is given back by.
+    fn inbound(&self) -> Option<&Arc<Inbound>> {
+        match &self.0 {
             Bytes::Inline(Private { inbound, .. })
             | Bytes::Part(Part { inbound, .. })
             | Bytes::Shared(Shared { inbound, .. })
             | Bytes::Copied(_, Shared { inbound, .. }) => inbound.as_ref(),
             Bytes::Heap(_) => None,
-        };
-        if let Some(inbound) = inbound {
+        }
+    }
+
+    /// These bytes are not what their sender should have sent: its session is closed.
+    pub(crate) fn violated(&self, violation: Violation) {
+        if let Some(inbound) = self.inbound() {
             inbound.violated(violation);
         }
+    }
+
+    /// Memory for a reply to these bytes' sender; see [`Host::lend`](super::inbound::Host::lend).
+    pub(crate) fn lend(&self, len: usize, root: Layout) -> Option<Buffer> {
+        self.inbound()?.lend(len, root)
     }
 }
 

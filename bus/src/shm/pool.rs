@@ -362,6 +362,11 @@ impl Buffer {
         unsafe { std::slice::from_raw_parts_mut(self.first.as_ptr(), self.bytes) }
     }
 
+    /// Whether it was taken from this pool.
+    pub(crate) fn is_of(&self, pool: &Arc<Pool>) -> bool {
+        Arc::ptr_eq(&self.pool, pool)
+    }
+
     /// Gives up the right to write, for the right to release.
     pub(crate) fn into_held(self) -> Held {
         let held = self.held;

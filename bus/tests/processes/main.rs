@@ -35,6 +35,7 @@ roles![
     in_place::viewer,
     life::leaver,
     limits::narrow,
+    loans::replies::painter,
     loans::sink,
     loans::watcher,
     responses::answers,

@@ -30,6 +30,18 @@ pub struct Fetch {
     pub len: u64,
 }
 
+/// The reply has so many bytes, in memory that was lent for the asker before this one.
+#[derive(ShmMessage, Debug)]
+#[shm(reply = Drawn)]
+pub struct Draw {
+    pub len: u64,
+}
+
+#[derive(ShmMessage, Debug)]
+pub struct Drawn {
+    pub data: Bulk,
+}
+
 /// Kept by the actor until its test says `release`.
 #[derive(ShmMessage, Debug)]
 pub struct Keep {
@@ -39,6 +51,7 @@ pub struct Keep {
 #[derive(Default, Clone)]
 struct Service {
     kept: Rc<RefCell<Vec<Received<Keep>>>>,
+    drawn: Rc<RefCell<Option<Bulk>>>,
 }
 
 impl Actor for Service {
@@ -63,6 +76,21 @@ impl Handler<Received<Fetch>> for Service {
     type Result = MessageResult<Received<Fetch>>;
     fn handle(&mut self, fetch: Received<Fetch>, _: &mut Context<Self>) -> Self::Result {
         MessageResult(bytes(fetch.len.to_native() as usize))
+    }
+}
+
+impl Handler<Received<Draw>> for Service {
+    type Result = MessageResult<Received<Draw>>;
+    fn handle(&mut self, draw: Received<Draw>, _: &mut Context<Self>) -> Self::Result {
+        let bytes = bytes(draw.len.to_native() as usize);
+        let mut loan = draw.reply_loan(bytes.len());
+        loan.copy_from_slice(&bytes);
+        let before = self.drawn.borrow_mut().replace(loan.into());
+        MessageResult(Drawn {
+            data: before
+                .filter(|data| data.len() == bytes.len())
+                .unwrap_or(bytes.into()),
+        })
     }
 }
 
@@ -102,12 +130,15 @@ fn judged<T>(outcome: Result<T, impl Display>, is_right: impl FnOnce(&T) -> bool
     }
 }
 
+/// All that its actors take.
+pub type Services = (Ping, Blob, Keep, Fetch, Draw);
+
 /// Its actors, its addresses, and what it keeps.
 pub struct Node {
     config: Config,
     bus: Option<Bus>,
     bound: Vec<Bound<Service>>,
-    pub addresses: HashMap<String, Address<(Ping, Blob, Keep, Fetch)>>,
+    pub addresses: HashMap<String, Address<Services>>,
     service: Service,
 }
 
@@ -151,7 +182,8 @@ impl Node {
             "bind" => {
                 let bind = self.bus().bind(name, self.service.clone());
                 let bind = bind.handles::<Ping>().handles::<Blob>();
-                let bound = bind.handles::<Keep>().handles::<Fetch>().start().await;
+                let bind = bind.handles::<Keep>().handles::<Fetch>();
+                let bound = bind.handles::<Draw>().start().await;
                 said(bound.map(|bound| self.bound.push(bound)))
             }
             "unbind" => {
@@ -187,6 +219,10 @@ impl Node {
                 let fetch = Fetch { len: number as u64 };
                 let reply = self.addresses[name].ask(&fetch).await;
                 judged(reply, |reply| reply.as_slice() == bytes(number))
+            }
+            "draw" => {
+                let reply = self.addresses[name].ask(&Draw { len: number as u64 }).await;
+                judged(reply, |reply| *reply.data == *bytes(number))
             }
             "keep" => said(self.addresses[name].tell(&keep(number)).await),
             "try_keep" => said(self.addresses[name].try_tell(&keep(number))),

@@ -121,3 +121,37 @@ fn another_user_gets_no_memory_but_its_own() {
         host.expect_after("stat violations", "0").await;
     });
 }
+
+#[test]
+fn a_reply_written_for_one_user_is_copied_for_another() {
+    if !can_switch_users("a_reply_written_for_one_user") {
+        return;
+    }
+    let place = shared_place();
+    threads(async {
+        let uids = format!("uids={ALICE}");
+        let mut host = join(&place, 0, &["host", &uids, &format!("call={ALICE}:>")]).await;
+        host.expect_after("bind service", "ok").await;
+        let mut own = join(&place, 0, &["own", &uids]).await;
+        let mut alice = join(&place, ALICE, &["alice", "uids=0", "bind=0:>"]).await;
+        for child in [&mut own, &mut alice] {
+            child.expect_after("open service", "ok").await;
+        }
+        let mut copies = 0;
+        for size in SIZES {
+            // The first one has owned bytes; then each gets what was written in memory for the other.
+            own.expect_after(&format!("draw service {size}"), "true").await;
+            for _ in 0..2 {
+                alice.expect_after(&format!("draw service {size}"), "true").await;
+                own.expect_after(&format!("draw service {size}"), "true").await;
+            }
+            // And what was written for itself.
+            own.expect_after(&format!("draw service {size}"), "true").await;
+            copies += 4;
+        }
+        host.expect_after("stat loans_copied", &copies.to_string()).await;
+        let ours = inodes(&own.ask("maps shmbus-pool").await);
+        let theirs = inodes(&alice.ask("maps shmbus-pool").await);
+        assert!(!ours.is_empty() && !theirs.is_empty() && ours.is_disjoint(&theirs));
+    });
+}

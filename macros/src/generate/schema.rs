@@ -17,7 +17,7 @@ pub fn schema(model: &Model) -> TokenStream {
     } else {
         (quote!(ShmType), Some(points(model)))
     };
-    let order = bulk_order(model);
+    let (order, bulk) = (bulk_order(model), bulk_of(model));
     let (outside, inside) = if model.generics.params.is_empty() {
         (quote!(#(const _: () = #order;)*), quote!())
     } else {
@@ -40,6 +40,8 @@ pub fn schema(model: &Model) -> TokenStream {
             }
 
             #nests
+
+            #bulk
         }
     }
 }
@@ -177,6 +179,18 @@ fn bulk_order(model: &Model) -> Vec<TokenStream> {
         quote_spanned!(field.span=> ::core::assert!(!#points, #message))
     });
     std::iter::once(is_bulk).chain(before).collect()
+}
+
+/// Where a message's `Bulk` is: no enum has one.
+fn bulk_of(model: &Model) -> Option<TokenStream> {
+    let private = private();
+    let member = &model.fields().find(|field| field.bulk)?.member;
+    Some(quote! {
+        #[inline]
+        fn bulk_mut(&mut self) -> ::core::option::Option<&mut #private::Bulk> {
+            ::core::option::Option::Some(&mut self.#member)
+        }
+    })
 }
 
 /// Whether values nest without limit is seen from the schema, once. Where the fields are plainly leaves,

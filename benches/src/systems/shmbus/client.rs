@@ -317,7 +317,7 @@ async fn loan_asks(bus: Bus, run: Run, index: usize) -> Result<Meter> {
             let mut loan = actors.next().loan::<LoanAsk>(run.payload()).await?;
             payload::write(&mut loan, seq);
             let reply = loan.ask(|bytes| LoanAsk { seq, bytes }).await?;
-            now = meter.reply(now, Ask::read_reply(&reply));
+            now = meter.reply(now, payload::read(&reply.bytes));
         }
     })
 }

@@ -150,12 +150,6 @@ impl Numbered for Tell {
     }
 }
 
-impl Answer {
-    pub(super) fn new(seq: u64, bytes: Vec<u8>) -> Self {
-        Self { seq, bytes }
-    }
-}
-
 impl Question for Ask {
     fn reply(archived: &Self::Archived) -> Answer {
         Answer {
@@ -168,10 +162,17 @@ impl Question for Ask {
     }
 }
 
-/// Written in the memory it is sent from, and answered by as much.
+/// Written in the memory it is sent from, and answered by as much in the same way.
 #[derive(ShmMessage)]
-#[shm(reply = Answer)]
+#[shm(reply = LoanAnswer)]
 pub(super) struct LoanAsk {
+    pub(super) seq: u64,
+    pub(super) bytes: Bulk,
+}
+
+/// Written in the memory it is sent from.
+#[derive(ShmMessage)]
+pub(super) struct LoanAnswer {
     pub(super) seq: u64,
     pub(super) bytes: Bulk,
 }

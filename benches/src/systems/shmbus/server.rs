@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::{
     actor, config,
     messages::{
-        Answer, Ask, Ask32, Ask64, Load, LoanAsk, LoanTell, Mark, Mixed, Question, Tell, Tell32, Tell64,
+        Ask, Ask32, Ask64, Load, LoanAnswer, LoanAsk, LoanTell, Mark, Mixed, Question, Tell, Tell32, Tell64,
     },
 };
 use crate::{Result, case::Run, launch, meter::Tally, payload, report::Served};
@@ -135,7 +135,12 @@ impl Handler<Received<LoanAsk>> for Server {
     type Result = MessageResult<Received<LoanAsk>>;
     fn handle(&mut self, ask: Received<LoanAsk>, _: &mut Context<Self>) -> Self::Result {
         self.served.add(1, payload::read(&ask.bytes));
-        MessageResult(Answer::new(ask.seq.to_native(), ask.bytes.to_vec()))
+        let mut bytes = ask.reply_loan(ask.bytes.len());
+        bytes.copy_from_slice(&ask.bytes);
+        MessageResult(LoanAnswer {
+            seq: ask.seq.to_native(),
+            bytes: bytes.into(),
+        })
     }
 }
 

@@ -4,9 +4,10 @@ use proptest::{collection::vec, prelude::*};
 use rkyv::util::AlignedVec;
 
 use super::super::{
-    ArchiveError, Bulk, Mark, Received, ShmRoot, Trust, archive_behind, archive_into, check, schema::Schema,
+    ArchiveError, Bulk, Mark, Memory, Received, ShmRoot, Trust, archive_behind, archive_into, check,
+    schema::Schema,
 };
-use crate::shm::lease::Lease;
+use crate::shm::{lease::Lease, pool::Pool};
 
 #[derive(crate::ShmMessage, Debug, Clone, PartialEq)]
 struct Frame {
@@ -183,4 +184,57 @@ fn it_tells_what_it_holds() {
         (Some(vec![1, 2]), None)
     );
     assert!(Bulk::default().is_empty() && owned != lent && lent == lent.clone());
+}
+
+#[test]
+fn what_lies_in_shared_memory_is_like_owned_bytes_but_for_who_sends_it() {
+    let pool = Pool::new(8 << 20, 8 << 20);
+    let shared = |bytes: &[u8]| {
+        let mut memory = Memory {
+            buffer: pool.take(bytes.len()).unwrap(),
+            mark: Mark::new(bytes.len()),
+        };
+        memory.payload_mut().copy_from_slice(bytes);
+        Bulk::shared(memory)
+    };
+    let (bulk, owned) = (shared(&[1, 2, 3]), Bulk::from(&[1, 2, 3][..]));
+    assert_eq!(
+        (bulk.len(), bulk.is_loaned(), bulk.as_slice()),
+        (3, false, Some(&[1, 2, 3][..]))
+    );
+    assert_eq!(bulk, owned);
+    assert_ne!(bulk, shared(&[1, 2, 4]));
+    assert_ne!(bulk, Bulk::lent(Mark::new(3)));
+    assert_eq!(
+        Received::local(&frame(bulk, "front")).to_owned(),
+        frame(owned.clone(), "front")
+    );
+    assert_eq!(pool.usage().0, 0);
+
+    // A clone has bytes of its own.
+    let bulk = shared(&[1, 2, 3]);
+    let clone = bulk.clone();
+    assert_eq!(bulk.into_vec(), Some(vec![1, 2, 3]));
+    assert_eq!((pool.usage().0, clone), (0, owned));
+
+    // Its memory is taken by who wants it, once.
+    let mut frame = frame(shared(&[4]), "");
+    let bulk = frame.bulk_mut().unwrap();
+    assert!(bulk.take_memory(|_| false).is_none() && bulk.is_shared());
+    let memory = bulk.take_memory(|memory| memory.payload() == [4]).unwrap();
+    assert!(bulk.is_loaned() && !bulk.is_shared() && bulk.take_memory(|_| true).is_none());
+    assert_eq!((memory.mark.len(), pool.usage().0), (1, 1));
+    assert!(Bulk::default().take_memory(|_| true).is_none());
+}
+
+#[test]
+fn a_message_knows_where_its_payload_is() {
+    assert!(matches!(Raw(Bulk::from(vec![1])).bulk_mut(), Some(bulk) if bulk.len() == 1));
+    let mut generic = Of::<u8> {
+        head: None,
+        data: vec![1, 2].into(),
+        more: Vec::new(),
+    };
+    assert_eq!(generic.bulk_mut().map(|bulk| bulk.len()), Some(2));
+    assert!(ShmRoot::bulk_mut(&mut vec![7u8]).is_none());
 }

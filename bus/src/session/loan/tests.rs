@@ -26,7 +26,12 @@ fn source(pool: &Arc<Pool>) -> Source<'_> {
 }
 
 fn take(pool: &Arc<Pool>, len: usize) -> Result<Lent, Packing> {
-    Lent::take::<Frame>(len, source(pool), |_| ())
+    Lent::take(
+        len,
+        Layout::new::<<Frame as rkyv::Archive>::Archived>(),
+        source(pool),
+        |_| (),
+    )
 }
 
 fn frame(data: Bulk, note: &str) -> Frame {
@@ -159,4 +164,26 @@ fn what_no_message_can_hold_is_refused_at_once() {
     ));
     assert!(matches!(take(&pool, usize::MAX), Err(Packing::TooLarge { .. })));
     assert_eq!(pool.usage(), (0, 0, 0));
+}
+
+#[test]
+fn a_reply_is_sent_in_the_memory_it_was_written_in_if_that_is_for_its_asker() {
+    let (pool, other) = (pool(), pool());
+    let written = || {
+        let Lent(memory) = take(&pool, 1000).unwrap();
+        let at = memory.payload().as_ptr();
+        (frame(Bulk::shared(memory), "front"), at)
+    };
+    let (mut reply, _) = written();
+    assert!(Lent::of_reply(&mut reply, &other).is_none());
+    assert!(Lent::of_reply(&mut frame(vec![1].into(), ""), &pool).is_none());
+    assert_eq!(reply.data.as_slice().map(<[u8]>::len), Some(1000));
+
+    let (mut reply, at) = written();
+    let lent = Lent::of_reply(&mut reply, &pool).unwrap();
+    let sealed = lent.pack(&reply, source(&pool), || panic!("no copy"));
+    let Parcel::Buffer(buffer, _) = sealed.map_err(|(_, why)| why).unwrap().into_parcel() else {
+        panic!("a loan is a buffer");
+    };
+    assert_eq!(buffer.bytes().as_ptr(), at);
 }

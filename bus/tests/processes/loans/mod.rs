@@ -2,6 +2,7 @@
 
 mod large;
 mod payloads;
+pub mod replies;
 mod room;
 mod topics;
 

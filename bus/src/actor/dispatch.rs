@@ -41,22 +41,60 @@ pub(crate) struct Terms {
     pub(crate) counters: Arc<Counters>,
 }
 
-/// Calls the handler of one message type.
-pub(crate) type Dispatch<A> = fn(&mut A, &mut Context<A>, Front<'_>, &Terms);
+/// Calls the handler of one message type for a message and, where that is of a batch, for those behind it, at most so many.
+/// Returns how many.
+pub(crate) type Dispatch<A> = fn(&mut A, &mut Context<A>, Front<'_>, &Terms, usize) -> usize;
 
 /// The [`Dispatch`] of `M`.
-pub(crate) fn dispatch<A, M>(actor: &mut A, ctx: &mut Context<A>, mut message: Front<'_>, terms: &Terms)
+pub(crate) fn dispatch<A, M>(
+    actor: &mut A,
+    ctx: &mut Context<A>,
+    message: Front<'_>,
+    terms: &Terms,
+    most: usize,
+) -> usize
 where
     A: Actor<Context = Context<A>> + Handler<Received<M>>,
     M: ShmMessage,
 {
-    let responder = message.responder();
+    let batch = match message {
+        Front::Alone(delivery) => {
+            let responder = delivery.responder();
+            handle::<A, M>(actor, ctx, responder, terms, |actor, ctx| {
+                delivery.open_for(terms.trust, |message| actor.handle(message, ctx))
+            });
+            return 1;
+        }
+        Front::OfBatch(batch) => batch,
+    };
+    let mut handled = 0;
+    loop {
+        let responder = batch.responder();
+        handle::<A, M>(actor, ctx, responder, terms, |actor, ctx| {
+            batch.open(terms.trust, |message| actor.handle(message, ctx))
+        });
+        handled += 1;
+        if handled >= most || ctx.waiting() || !batch.advance() {
+            return handled;
+        }
+    }
+}
+
+/// Opens a message into its handler's argument, and sends the reply.
+#[inline(always)]
+fn handle<A, M>(
+    actor: &mut A,
+    ctx: &mut Context<A>,
+    responder: Option<Responder>,
+    terms: &Terms,
+    open: impl FnOnce(&mut A, &mut Context<A>) -> Option<<A as Handler<Received<M>>>::Result>,
+) where
+    A: Actor<Context = Context<A>> + Handler<Received<M>>,
+    M: ShmMessage,
+{
     // The actor may be left half-changed by a panic; what then happens to it is `OnPanic`'s to say. The message is
     // opened inside, so that it is made as the handler's argument and not moved there.
-    let handled = catch_unwind(AssertUnwindSafe(|| {
-        message.open(terms.trust, |message: Received<M>| actor.handle(message, ctx))
-    }));
-    match handled {
+    match catch_unwind(AssertUnwindSafe(|| open(actor, ctx))) {
         Ok(Some(response)) => respond::<A, M>(response, responder, ctx, terms),
         Ok(None) => {}
         Err(_) => panicked(ctx, responder, terms),
@@ -205,11 +243,11 @@ impl<A: Actor<Context = Context<A>>> Drain<A> {
             let Some(message) = self.taken.front() else {
                 break;
             };
-            handled += 1;
             // The port refuses numbers beyond the table.
-            if let Some(dispatch) = self.table.get(usize::from(message.message())) {
-                dispatch(actor, ctx, message, &self.terms);
-            }
+            handled += match self.table.get(usize::from(message.message())) {
+                Some(dispatch) => dispatch(actor, ctx, message, &self.terms, budget - handled),
+                None => 1,
+            };
             self.taken.pass();
         }
         drop(replies);

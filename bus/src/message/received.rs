@@ -83,10 +83,16 @@ impl<T: ShmRoot> Received<T> {
                 Ok(bytes) => bytes,
                 Err(violation) => return Err(Refused::Violation(inbound, violation)),
             };
-            return match Self::check(bytes, trust.in_peer(&inbound)) {
-                Ok(()) => Ok(f(Self::checked(Lease::inline(descriptor, Some(inbound))))),
-                Err(error) => Err(refused(Lease::inline(descriptor, Some(inbound)), error)),
-            };
+            if let Err(error) = Self::check(bytes, trust.in_peer(&inbound)) {
+                return Err(refused(Lease::inline(descriptor, Some(inbound)), error));
+            }
+            return Ok(match descriptor.plain_inline() {
+                Some((bytes, len)) => {
+                    let route = descriptor.route();
+                    f(Self::checked(Lease::small(bytes, len, route, Some(inbound))))
+                }
+                None => f(Self::checked(Lease::inline(descriptor, Some(inbound)))),
+            });
         }
         let mut lease = inbound
             .lease(descriptor, false)
@@ -114,8 +120,11 @@ impl<T: ShmRoot> Received<T> {
             return Err(refused(Lease::part(whole.clone(), at, inbound, route), error));
         }
         if let Ok(len @ 0..=INLINE_LEN) = u8::try_from(bytes.len()) {
-            let from_here = batch.get(at.start..).unwrap_or(&[]);
-            return Ok(f(Self::checked(Lease::copy(from_here, len, route, inbound))));
+            // As many as fit, where there are: a copy of a known length is a few instructions. Nobody sees what is behind `len`.
+            return Ok(match batch.get(at.start..).and_then(|rest| rest.first_chunk()) {
+                Some(bytes) => f(Self::checked(Lease::small(bytes, len, route, Some(inbound)))),
+                None => f(Self::checked(Lease::copy(bytes, route, inbound))),
+            });
         }
         Ok(f(Self::checked(Lease::part(whole.clone(), at, inbound, route))))
     }

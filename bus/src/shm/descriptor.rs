@@ -283,13 +283,15 @@ impl Descriptor {
         }
     }
 
-    /// The inline payload at the start of what it is returned in, whatever is behind it.
+    /// All room for an inline payload, if that is at its start, and how long it says that it is.
     #[inline(always)]
+    pub(crate) fn plain_inline(&self) -> Option<(&[u8; INLINE_BYTES], u8)> {
+        (self.before_inline() == 0).then_some((&self.payload, self.inline_len()))
+    }
+
+    /// The inline payload at the start of what it is returned in, whatever is behind it.
     pub(crate) fn private_copy(&self) -> ([u8; INLINE_BYTES], u8) {
         let before = self.before_inline();
-        if before == 0 {
-            return (self.payload, self.inline_len());
-        }
         let mut bytes = [0; INLINE_BYTES];
         bytes[..INLINE_BYTES - before].copy_from_slice(&self.payload[before..]);
         (bytes, self.inline_len().saturating_sub(before as u8))

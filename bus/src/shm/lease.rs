@@ -1,6 +1,12 @@
 //! One received message's bytes, and the duty to give them back.
 
-use std::{alloc::Layout, mem, ops::Range, ptr::NonNull, sync::Arc};
+use std::{
+    alloc::Layout,
+    mem::{self, ManuallyDrop},
+    ops::Range,
+    ptr::NonNull,
+    sync::Arc,
+};
 
 use rkyv::util::AlignedVec;
 
@@ -10,8 +16,10 @@ use super::{
 };
 
 /// Read-only bytes that begin at a multiple of 16 and are released when this is dropped.
+///
+/// Dropped by hand: of a small message there is nothing to drop once it is released, and nothing is looked at for that.
 #[derive(Debug)]
-pub struct Lease(Bytes);
+pub struct Lease(ManuallyDrop<Bytes>);
 
 #[derive(Debug)]
 enum Bytes {
@@ -114,64 +122,66 @@ unsafe impl Sync for SharedBytes {}
 
 impl Lease {
     /// A copy of a descriptor's inline payload; `inbound` is told when it is released.
-    #[inline(always)]
     pub(crate) fn inline(descriptor: &Descriptor, inbound: Option<Arc<Inbound>>) -> Self {
         let (bytes, len) = descriptor.private_copy();
-        Self(Bytes::Inline(Private {
-            bytes,
+        Self::small(&bytes, len, descriptor.route(), inbound)
+    }
+
+    /// A copy of at most [`INLINE_BYTES`] of these bytes, whatever is behind them; `inbound` is told when it is released.
+    #[inline(always)]
+    pub(crate) fn small(
+        bytes: &[u8; INLINE_BYTES],
+        len: u8,
+        route: u16,
+        inbound: Option<Arc<Inbound>>,
+    ) -> Self {
+        Self(ManuallyDrop::new(Bytes::Inline(Private {
+            bytes: *bytes,
             inbound,
-            route: descriptor.route(),
+            route,
             len,
             _niche: true,
-        }))
+        })))
     }
 
     #[inline(always)]
     pub(crate) fn shared(bytes: SharedBytes, inbound: Arc<Inbound>, reply: bool) -> Self {
-        Self(Bytes::Shared(Shared {
+        Self(ManuallyDrop::new(Bytes::Shared(Shared {
             bytes,
             reply,
             inbound: Some(inbound),
-        }))
+        })))
     }
 
-    /// A copy of the first `len` bytes, at most [`INLINE_BYTES`]; `inbound` is told when it is released.
-    #[inline(always)]
-    pub(crate) fn copy(from: &[u8], len: u8, route: u16, inbound: Arc<Inbound>) -> Self {
-        // As many as fit, where there are: a copy of a known length is a few instructions. Nobody sees what is behind `len`.
-        let bytes = match from.first_chunk() {
-            Some(bytes) => *bytes,
-            None => padded(from),
-        };
-        Self(Bytes::Inline(Private {
-            bytes,
-            inbound: Some(inbound),
-            route,
-            len: len.min(INLINE_BYTES as u8),
-            _niche: true,
-        }))
+    /// A copy of these bytes, of which there are at most [`INLINE_BYTES`]; `inbound` is told when it is released.
+    #[cold]
+    pub(crate) fn copy(from: &[u8], route: u16, inbound: Arc<Inbound>) -> Self {
+        let mut bytes = [0; INLINE_BYTES];
+        let len = from.len().min(INLINE_BYTES);
+        bytes[..len].copy_from_slice(&from[..len]);
+        Self::small(&bytes, len as u8, route, Some(inbound))
     }
 
     /// These bytes of a batch; `inbound` is told when they are released.
     #[inline]
     pub(crate) fn part(whole: Whole, at: Range<usize>, inbound: Arc<Inbound>, route: u16) -> Self {
-        Self(Bytes::Part(Part {
+        Self(ManuallyDrop::new(Bytes::Part(Part {
             whole,
             at,
             inbound: Some(inbound),
             route,
-        }))
+        })))
     }
 
     /// Bytes on the heap of this process.
     pub(crate) fn heap(bytes: AlignedVec<16>) -> Self {
-        Self(Bytes::Heap(bytes))
+        Self(ManuallyDrop::new(Bytes::Heap(bytes)))
     }
 
     /// The message. Inline messages move with the lease; all others stay where they are.
     #[inline(always)]
     pub(crate) fn bytes(&self) -> &[u8] {
-        match &self.0 {
+        match &*self.0 {
             // `len` was checked before; `get` keeps that no panic depends on it.
             Bytes::Inline(private) => private.bytes.get(..private.len.into()).unwrap_or(&[]),
             // SAFETY: `first` and `len` come from a checked place in a mapping that `inbound` (or
@@ -195,14 +205,6 @@ impl Part {
     }
 }
 
-/// The last bytes of a batch.
-fn padded(from: &[u8]) -> [u8; INLINE_BYTES] {
-    let mut bytes = [0; INLINE_BYTES];
-    let len = from.len().min(INLINE_BYTES);
-    bytes[..len].copy_from_slice(&from[..len]);
-    bytes
-}
-
 impl Lease {
     /// Copies a message of another user: its sender could change it while it is read, and checks are good for what does not
     /// change. Returns whether it came from another user.
@@ -211,15 +213,15 @@ impl Lease {
         let Bytes::Shared(Shared {
             inbound: Some(inbound),
             ..
-        }) = &self.0
+        }) = &*self.0
         else {
             return false;
         };
         if !inbound.is_foreign() {
             return false;
         }
-        if let Bytes::Shared(shared) = mem::replace(&mut self.0, Bytes::Heap(AlignedVec::new())) {
-            self.0 = Bytes::Copied(copied(&shared.bytes), shared);
+        if let Bytes::Shared(shared) = mem::replace(&mut *self.0, Bytes::Heap(AlignedVec::new())) {
+            *self.0 = Bytes::Copied(copied(&shared.bytes), shared);
         }
         true
     }
@@ -227,7 +229,7 @@ impl Lease {
     /// Gives a message in a buffer back, and the peer finds that when this returns.
     pub(crate) fn give_back_now(mut self) {
         if let Bytes::Shared(Shared { bytes, inbound, .. }) | Bytes::Copied(_, Shared { bytes, inbound, .. }) =
-            &mut self.0
+            &mut *self.0
             && let Some(inbound) = inbound.take()
         {
             inbound.give_back_now(Return::Token(bytes.token));
@@ -236,7 +238,7 @@ impl Lease {
 
     /// The link that it came by, and is given back by.
     fn inbound(&self) -> Option<&Arc<Inbound>> {
-        match &self.0 {
+        match &*self.0 {
             Bytes::Inline(Private { inbound, .. })
             | Bytes::Part(Part { inbound, .. })
             | Bytes::Shared(Shared { inbound, .. })
@@ -281,42 +283,54 @@ fn copied(from: &SharedBytes) -> AlignedVec<16> {
 impl Drop for Lease {
     #[inline]
     fn drop(&mut self) {
-        let (inbound, route) = match &mut self.0 {
-            Bytes::Inline(Private { inbound, route, .. }) | Bytes::Part(Part { inbound, route, .. }) => {
-                (inbound.take(), *route)
-            }
-            Bytes::Shared(Shared {
-                bytes,
-                reply,
-                inbound,
-                ..
-            })
-            | Bytes::Copied(
-                _,
-                Shared {
-                    bytes,
-                    reply,
-                    inbound,
-                    ..
+        let Bytes::Inline(Private { inbound, route, .. }) = &mut *self.0 else {
+            self.0.release();
+            // SAFETY: this is the drop of what holds it, so it is not used again, and dropped once.
+            unsafe { ManuallyDrop::drop(&mut self.0) };
+            return;
+        };
+        // All that an inline message owns. The handle goes with what is given back: whoever gathers that has use for it.
+        if let Some(inbound) = inbound.take() {
+            inbound.give_back(
+                Return::Credit {
+                    route: *route,
+                    count: 1,
                 },
-            ) => {
-                let Some(inbound) = inbound.take() else {
+                0,
+            );
+        }
+    }
+}
+
+impl Bytes {
+    /// Gives them back, if they are somebody's and were not before.
+    fn release(&mut self) {
+        match self {
+            Bytes::Inline(Private { inbound, route, .. }) | Bytes::Part(Part { inbound, route, .. }) => {
+                if let Some(inbound) = inbound.take() {
+                    inbound.give_back(
+                        Return::Credit {
+                            route: *route,
+                            count: 1,
+                        },
+                        0,
+                    );
+                }
+            }
+            Bytes::Shared(shared) | Bytes::Copied(_, shared) => {
+                let Some(inbound) = shared.inbound.take() else {
                     return;
                 };
-                if *reply {
+                let token = Return::Token(shared.bytes.token);
+                if shared.reply {
                     // Before another ask takes its place: the reply to that one needs this entry of the return ring.
-                    inbound.give_back_now(Return::Token(bytes.token));
+                    inbound.give_back_now(token);
                     inbound.room.close_ask();
                 } else {
-                    inbound.give_back(Return::Token(bytes.token), bytes.len);
+                    inbound.give_back(token, shared.bytes.len);
                 }
-                return;
             }
-            Bytes::Heap(_) => return,
-        };
-        // The handle goes with what is given back: whoever gathers that has use for it.
-        if let Some(inbound) = inbound {
-            inbound.give_back(Return::Credit { route, count: 1 }, 0);
+            Bytes::Heap(_) => {}
         }
     }
 }

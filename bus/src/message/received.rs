@@ -91,7 +91,7 @@ impl<T: ShmRoot> Received<T> {
                     let route = descriptor.route();
                     f(Self::checked(Lease::small(bytes, len, route, Some(inbound))))
                 }
-                None => f(Self::checked(Lease::inline(descriptor, Some(inbound)))),
+                None => f(Self::checked(Lease::of_topic(descriptor, Some(inbound)))),
             });
         }
         let mut lease = inbound

@@ -19,7 +19,7 @@ use super::{
 };
 
 /// What a batch of handlers releases is told at the latest when so many messages have come together.
-const PENDING_MOST: usize = 32;
+const PENDING_MOST: usize = 64;
 /// Handles of one link that a thread keeps while its messages are handled.
 const SPARE_MOST: usize = 256;
 /// How much of a payload is asked for when its descriptor is seen, in bytes: of longer ones the processor fetches the

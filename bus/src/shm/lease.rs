@@ -122,7 +122,16 @@ unsafe impl Sync for SharedBytes {}
 
 impl Lease {
     /// A copy of a descriptor's inline payload; `inbound` is told when it is released.
+    #[inline(always)]
     pub(crate) fn inline(descriptor: &Descriptor, inbound: Option<Arc<Inbound>>) -> Self {
+        match descriptor.plain_inline() {
+            Some((bytes, len)) => Self::small(bytes, len, descriptor.route(), inbound),
+            None => Self::of_topic(descriptor, inbound),
+        }
+    }
+
+    /// The same of a payload that is behind something else.
+    pub(crate) fn of_topic(descriptor: &Descriptor, inbound: Option<Arc<Inbound>>) -> Self {
         let (bytes, len) = descriptor.private_copy();
         Self::small(&bytes, len, descriptor.route(), inbound)
     }
@@ -283,22 +292,22 @@ fn copied(from: &SharedBytes) -> AlignedVec<16> {
 impl Drop for Lease {
     #[inline]
     fn drop(&mut self) {
-        let Bytes::Inline(Private { inbound, route, .. }) = &mut *self.0 else {
-            self.0.release();
-            // SAFETY: this is the drop of what holds it, so it is not used again, and dropped once.
-            unsafe { ManuallyDrop::drop(&mut self.0) };
+        if let Bytes::Inline(Private { inbound, route, .. }) = &mut *self.0 {
+            // All that an inline message owns.
+            credit(inbound, *route);
             return;
-        };
-        // All that an inline message owns. The handle goes with what is given back: whoever gathers that has use for it.
-        if let Some(inbound) = inbound.take() {
-            inbound.give_back(
-                Return::Credit {
-                    route: *route,
-                    count: 1,
-                },
-                0,
-            );
         }
+        self.0.release();
+        // SAFETY: this is the drop of what holds it, so it is dropped once, and not used again.
+        unsafe { ManuallyDrop::drop(&mut self.0) };
+    }
+}
+
+/// Says that a place in the route's window is free again, once. The handle goes with it: whoever gathers such has use for it.
+#[inline]
+fn credit(inbound: &mut Option<Arc<Inbound>>, route: u16) {
+    if let Some(inbound) = inbound.take() {
+        inbound.give_back(Return::Credit { route, count: 1 }, 0);
     }
 }
 
@@ -307,15 +316,7 @@ impl Bytes {
     fn release(&mut self) {
         match self {
             Bytes::Inline(Private { inbound, route, .. }) | Bytes::Part(Part { inbound, route, .. }) => {
-                if let Some(inbound) = inbound.take() {
-                    inbound.give_back(
-                        Return::Credit {
-                            route: *route,
-                            count: 1,
-                        },
-                        0,
-                    );
-                }
+                credit(inbound, *route);
             }
             Bytes::Shared(shared) | Bytes::Copied(_, shared) => {
                 let Some(inbound) = shared.inbound.take() else {

@@ -78,6 +78,26 @@ impl Receiving {
         self.tell_every * 4
     }
 
+    /// Moves the next message to its place. `false`: its segment is still on its way.
+    #[inline]
+    fn fill(&self, kind: SlotKind, head: Head, place: &mut Delivery) -> Result<bool, Violation> {
+        let inbound = &self.link.inbound;
+        self.consumer.read(head, &mut place.descriptor)?;
+        if head.has_buffer() {
+            if !inbound.has_memory_of(&place.descriptor)? {
+                return Ok(false);
+            }
+            inbound.prefetch(&place.descriptor)?;
+            inbound.deliver(&place.descriptor);
+        }
+        place.inbound = Some(inbound.share());
+        place.sender = match kind {
+            SlotKind::Ask | SlotKind::AskBatch => Sender::Asker(self.link.clone()),
+            _ => Sender::Any,
+        };
+        Ok(true)
+    }
+
     /// Tells the peer which slots it may write again.
     pub(super) fn publish(&mut self) {
         self.passed = 0;
@@ -181,39 +201,29 @@ impl<'a> Delivering<'a> {
         if let Some((_, intake)) = intake {
             intake.check(head.message())?;
         }
-        let mut dead = Delivery::NONE;
         let place = intake.as_mut().and_then(|(_, intake)| intake.place());
-        // It was bound when the message was sent.
-        let is_dead = place.is_none();
-        let delivery = place.unwrap_or(&mut dead);
-        let found = (|| {
-            receiving.consumer.read(head, &mut delivery.descriptor)?;
-            if head.has_buffer() {
-                if !link.inbound.has_memory_of(&delivery.descriptor)? {
-                    return Ok(false);
+        let filled = match place {
+            Some(place) => receiving.fill(kind, head, place),
+            // It was bound when the message was sent.
+            None => {
+                let mut dead = Delivery::NONE;
+                let filled = receiving.fill(kind, head, &mut dead)?;
+                if filled {
+                    receiving.delivered += releases;
+                    receiving.link.session.counters.dead_letters.add(messages);
                 }
-                link.inbound.prefetch(&delivery.descriptor)?;
-                link.inbound.deliver(&delivery.descriptor);
+                return Ok(filled);
             }
-            Ok(true)
-        })();
-        if !matches!(found, Ok(true)) {
-            if let Some((_, intake)) = intake.as_mut().filter(|_| !is_dead) {
+        };
+        if let Some((_, intake)) = intake {
+            if matches!(filled, Ok(true)) {
+                receiving.delivered += releases;
+                intake.filled(self.wakers);
+            } else {
                 intake.unfilled();
             }
-            return found;
         }
-        delivery.inbound = Some(link.inbound.share());
-        delivery.sender = match kind {
-            SlotKind::Ask | SlotKind::AskBatch => Sender::Asker(link.clone()),
-            _ => Sender::Any,
-        };
-        receiving.delivered += releases;
-        match intake {
-            Some((_, intake)) if !is_dead => intake.filled(self.wakers),
-            _ => link.session.counters.dead_letters.add(messages),
-        }
-        Ok(true)
+        filled
     }
 
     fn deliver_published(

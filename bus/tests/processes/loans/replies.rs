@@ -218,19 +218,20 @@ fn a_reply_loan_that_is_kept_or_given_up_goes_back() {
         child.expect_after("buffers", "0").await;
 
         // Kept by a future, across other messages.
-        let later = paint(5_000, 0, Way::Later);
-        let mut asked = std::pin::pin!(painter.ask(&later));
-        assert!((&mut asked).now_or_never().is_none());
-        child.until("buffers", "1").await;
-        assert!(is_right(&nothing, &painter.ask(&nothing).await.unwrap()));
-        child.expect_after("paint", "ok").await;
-        assert!(is_right(&later, &soon("the reply", asked).await.unwrap()));
-        child.until("buffers", "0").await;
+        {
+            let later = paint(5_000, 0, Way::Later);
+            let mut asked = std::pin::pin!(painter.ask(&later));
+            assert!((&mut asked).now_or_never().is_none());
+            child.until("buffers", "1").await;
+            assert!(is_right(&nothing, &painter.ask(&nothing).await.unwrap()));
+            child.expect_after("paint", "ok").await;
+            assert!(is_right(&later, &soon("the reply", asked).await.unwrap()));
+            child.until("buffers", "0").await;
+        }
 
-        // Written for somebody who is gone.
-        let gone = painter.clone();
+        // Written for somebody who is gone, with the last address.
         let asked = actix::spawn(async move {
-            let _ = gone.ask(&paint(5_000, 0, Way::Later)).await;
+            let _ = painter.ask(&paint(5_000, 0, Way::Later)).await;
         });
         child.until("buffers", "1").await;
         bus.leave().await;

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use rkyv::{
     api::{access_with_context, high::HighValidator},
     bytecheck::CheckBytes,
-    rancor,
+    rancor::{self, Strategy},
     validation::{Validator, archive::ArchiveValidator, shared::SharedValidator},
 };
 
@@ -54,22 +54,53 @@ pub(super) fn check_root<T: ShmRoot>(bytes: &[u8]) -> Result<(), CheckError> {
 }
 
 /// Whether these bytes are a valid archive of `T`.
-#[inline]
+#[inline(always)]
 pub(crate) fn check<T: ShmRoot>(bytes: &[u8]) -> Result<(), CheckError> {
     check_root::<T>(bytes)?;
-    check_archived::<T::Archived>(bytes).map_err(|error| CheckError::Invalid(error.to_string()))
+    let checked = if T::POINTS {
+        check_archived::<T::Archived>(bytes)
+    } else {
+        let root = bytes.len() - size_of::<T::Archived>();
+        // SAFETY: so many bytes are there, initialised and aligned for the type, as `check_root` saw.
+        unsafe { check_alone(bytes, bytes.as_ptr().add(root).cast::<T::Archived>()) }
+    };
+    checked.map_err(invalid)
+}
+
+#[cold]
+fn invalid(error: rancor::Error) -> CheckError {
+    CheckError::Invalid(error.to_string())
 }
 
 #[inline]
-fn check_archived<A>(bytes: &[u8]) -> Result<(), rancor::Error>
+fn validator(bytes: &[u8]) -> Validator<ArchiveValidator<'_>, SharedValidator> {
+    // rkyv counts the root as a level, and refuses at the last one.
+    let depth = NonZeroUsize::new(MAX_DEPTH + 2);
+    Validator::new(
+        ArchiveValidator::with_max_depth(bytes, depth),
+        SharedValidator::new(),
+    )
+}
+
+/// Checks what may point to something elsewhere.
+#[inline]
+pub(super) fn check_archived<A>(bytes: &[u8]) -> Result<(), rancor::Error>
 where
     A: rkyv::Portable + for<'a> CheckBytes<HighValidator<'a, rancor::Error>>,
 {
-    // rkyv counts the root as a level, and refuses at the last one.
-    let depth = NonZeroUsize::new(MAX_DEPTH + 2);
-    let mut context = Validator::new(
-        ArchiveValidator::with_max_depth(bytes, depth),
-        SharedValidator::new(),
-    );
-    access_with_context::<A, _, rancor::Error>(bytes, &mut context).map(|_| ())
+    access_with_context::<A, _, rancor::Error>(bytes, &mut validator(bytes)).map(|_| ())
+}
+
+/// Checks a root that points nowhere, so that there is nothing to account for but its own bytes: for most such types that is
+/// nothing at all.
+///
+/// # Safety
+/// `root` must be aligned for `A` and point to initialised bytes, as many as `A` has.
+#[inline(always)]
+unsafe fn check_alone<A>(bytes: &[u8], root: *const A) -> Result<(), rancor::Error>
+where
+    A: rkyv::Portable + for<'a> CheckBytes<HighValidator<'a, rancor::Error>>,
+{
+    // SAFETY: by this function's own condition.
+    unsafe { A::check_bytes(root, Strategy::wrap(&mut validator(bytes))) }
 }

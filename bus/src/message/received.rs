@@ -140,7 +140,7 @@ impl<T: ShmRoot> Received<T> {
         Self::check(lease.bytes(), trust)
     }
 
-    #[inline]
+    #[inline(always)]
     fn check(bytes: &[u8], trust: Trust) -> Result<(), CheckError> {
         match trust {
             Trust::Checked => check::check::<T>(bytes),

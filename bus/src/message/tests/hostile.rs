@@ -3,7 +3,7 @@
 use rkyv::rancor;
 
 use super::{
-    super::{CheckError, check::MAX_DEPTH},
+    super::{CheckError, check, check::MAX_DEPTH},
     *,
 };
 
@@ -42,6 +42,67 @@ proptest! {
         use_up::<Option<Box<Choice>>>(&bytes);
         use_up::<HashMap<String, u8>>(&bytes);
     }
+}
+
+/// Points nowhere, and is not valid whatever its bytes are.
+#[derive(crate::ShmType, Debug, Clone, PartialEq)]
+struct Picky {
+    on: bool,
+    level: Level,
+    letter: Option<char>,
+    nonzero: NonZeroU16,
+}
+
+#[derive(crate::ShmType, Debug, Clone, PartialEq)]
+enum Level {
+    Low,
+    High { by: (bool, u32) },
+}
+
+proptest! {
+    /// What points nowhere is checked by a shorter way: with the same outcome.
+    #[test]
+    fn the_short_check_refuses_what_the_long_one_does(
+        mut bytes in collection::vec(prop_oneof![Just(0u8), Just(1), 2u8..4, any::<u8>()], 64),
+        len in 0usize..=64,
+    ) {
+        const { assert!(!<Picky as ShmType>::POINTS) }
+        bytes.truncate(len);
+        let mut aligned = AlignedVec::<16>::new();
+        aligned.extend_from_slice(&bytes);
+        let long = check::check_root::<Picky>(&aligned).is_ok()
+            && check::check_archived::<<Picky as rkyv::Archive>::Archived>(&aligned).is_ok();
+        prop_assert_eq!(check::check::<Picky>(&aligned).is_ok(), long);
+        use_up::<Picky>(&bytes);
+    }
+}
+
+#[test]
+fn both_ways_of_checking_accept_and_refuse() {
+    let picky = Picky {
+        on: true,
+        level: Level::High { by: (false, 7) },
+        letter: Some('x'),
+        nonzero: NonZeroU16::MAX,
+    };
+    let bytes = archived(&picky);
+    assert_eq!(
+        receive::<Picky>(&bytes, Trust::Checked).unwrap().to_owned(),
+        picky
+    );
+    for at in 0..bytes.len() {
+        // At the least the bools, the tags and the letter are not what they must be.
+        let mut broken = bytes.clone();
+        broken[at] = 0xee;
+        use_up::<Picky>(&broken);
+    }
+    let first = bytes.iter().position(|byte| *byte == 1).unwrap();
+    let mut broken = bytes.clone();
+    broken[first] = 2;
+    assert!(matches!(
+        receive::<Picky>(&broken, Trust::Checked),
+        Err(CheckError::Invalid(_))
+    ));
 }
 
 #[test]

@@ -32,6 +32,21 @@ pub fn mailbox(slot: u16, index: u64) -> String {
     format!("box-{slot}-{index}")
 }
 
+/// Single asks that a caller has under way at a time.
+pub const LANES: u64 = 8;
+/// Together with its streams of asks, which have the lanes behind those.
+pub const ALL_LANES: u64 = LANES + 2;
+
+/// The flow that the asks of a caller's lane are: numbered by themselves.
+pub fn lane_of(caller: u64, lane: u64) -> u64 {
+    caller * ALL_LANES + lane
+}
+
+/// Whether a flow of asks is that of a stream, by `ask_all`.
+pub fn is_stream(flow: u64) -> bool {
+    flow % ALL_LANES >= LANES
+}
+
 /// What kind of topic: who publishes it and who subscribes to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Realm {

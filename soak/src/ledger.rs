@@ -54,8 +54,16 @@ pub mod asked {
     pub const RAN: usize = 1;
     /// It never got there.
     pub const UNSENT: usize = 2;
-    /// Either: a deadline, a death, a stop.
-    pub const UNKNOWN: usize = 3;
+    /// Either, from here on: not answered by its deadline.
+    pub const LATE: usize = 3;
+    /// The process that was asked is gone.
+    pub const LOST: usize = 4;
+    /// The actor has stopped.
+    pub const STOPPED: usize = 5;
+    /// The asker left its bus.
+    pub const CLOSED: usize = 6;
+    /// The asker did not wait for it.
+    pub const DROPPED: usize = 7;
 }
 
 /// Counts of [`Entry::Topic`].

@@ -12,35 +12,33 @@ use super::{Member, PATIENCE, fault, mailboxes::NAMES};
 use crate::{
     clock::Span,
     dice::Dice,
-    identity::{Who, mailbox},
+    identity::{ALL_LANES, LANES, Who, lane_of, mailbox},
     ledger::{Entry, Line, asked, told},
     messages::{Answer, CELLS, Call, Digest, EMPTY, Frame, Hello, Later, Note, Table, data, fill, wish},
 };
 
-type Everything = (Note, Frame, Table, Hello, Call, Later);
+pub type Everything = (Note, Frame, Table, Hello, Call, Later);
 
-/// Asks that are under way at a time, each a flow of its own.
-const LANES: u64 = 8;
 /// How much later than its deadline an ask may end, in a process that runs: the machine is busy.
-const LATE: Duration = Duration::from_secs(15);
+pub const LATE: Duration = Duration::from_secs(15);
 
 /// One incarnation of an actor.
-struct Target {
-    owner: Who,
+pub struct Target {
+    pub owner: Who,
     mailbox: u64,
     told: Line,
-    asked: Vec<Line>,
+    pub asked: Vec<Line>,
 }
 
-struct Caller {
+pub struct Caller {
     member: Arc<Member>,
     flow: u64,
-    dice: Dice,
+    pub dice: Dice,
     targets: HashMap<(Who, u64), Target>,
 }
 
 /// Whether the address is still of use.
-type Goes = bool;
+pub type Goes = bool;
 
 fn note(from: Who, flow: u64, seq: u64, len: usize) -> Note {
     let data = data(from.0 ^ seq, len);
@@ -133,7 +131,7 @@ impl Caller {
             let ask = |lane| Entry::Asked {
                 to: owner,
                 mailbox,
-                flow: flow * LANES + lane,
+                flow: lane_of(flow, lane),
             };
             Target {
                 owner,
@@ -143,14 +141,14 @@ impl Caller {
                     mailbox,
                     flow,
                 }),
-                asked: (0..LANES).map(|lane| line(ask(lane))).collect(),
+                asked: (0..ALL_LANES).map(|lane| line(ask(lane))).collect(),
             }
         });
         Some((owner, mailbox))
     }
 
     async fn step(&mut self, address: &Address<Everything>, target: &Target) -> Goes {
-        match self.dice.below(20) {
+        match self.dice.below(24) {
             0..=4 => self.tell(address, target).await,
             5..=6 => self.flood(address, target),
             7..=8 => self.tell_all(address, target).await,
@@ -158,12 +156,14 @@ impl Caller {
             11..=12 => self.write_in_place(address, target).await,
             13..=15 => self.ask(address, target).await,
             16..=17 => self.ask_many(address, target).await,
-            _ => self.ask_later(address, target).await,
+            18..=19 => self.ask_later(address, target).await,
+            20..=22 => self.ask_all(address, target).await,
+            _ => self.ask_all_twice(address, target).await,
         }
     }
 
     /// From nothing to a message with a segment of its own, which is rare.
-    fn len(&mut self) -> usize {
+    pub fn len(&mut self) -> usize {
         let most = match self.dice.below(200) {
             0 => return (4 << 20) + self.dice.below(2 << 20) as usize,
             1..=3 => 1 << 20,
@@ -305,9 +305,9 @@ impl Caller {
         self.told(target, 1, sent)
     }
 
-    fn call(&mut self, seq: u64, lane: u64) -> Call {
-        let (who, flow) = (self.member.who(), self.flow * LANES + lane);
-        let note = note(who, flow, seq, self.len());
+    pub fn call(&mut self, seq: u64, lane: u64, len: usize) -> Call {
+        let (who, flow) = (self.member.who(), lane_of(self.flow, lane));
+        let note = note(who, flow, seq, len);
         Call {
             from: note.from,
             flow,
@@ -324,7 +324,8 @@ impl Caller {
     }
 
     async fn ask(&mut self, address: &Address<Everything>, target: &Target) -> Goes {
-        let call = self.call(target.asked[0].get(asked::BEGUN), 0);
+        let len = self.len();
+        let call = self.call(target.asked[0].get(asked::BEGUN), 0, len);
         let within = self.dice.pick(&[1, 30, 2000]);
         ask(address, target, 0, &call, call.seq, Duration::from_millis(within)).await
     }
@@ -333,7 +334,8 @@ impl Caller {
     async fn ask_many(&mut self, address: &Address<Everything>, target: &Target) -> Goes {
         let mut calls = Vec::new();
         for lane in 0..LANES {
-            calls.push(self.call(target.asked[lane as usize].get(asked::BEGUN), lane));
+            let len = self.len();
+            calls.push(self.call(target.asked[lane as usize].get(asked::BEGUN), lane, len));
         }
         let within = Duration::from_millis(self.dice.pick(&[5, 200, 2000]));
         let ask = |lane: u64| {
@@ -347,6 +349,7 @@ impl Caller {
 
     async fn ask_later(&mut self, address: &Address<Everything>, target: &Target) -> Goes {
         let seq = target.asked[0].get(asked::BEGUN);
+        let len = self.len();
         let Call {
             from,
             flow,
@@ -354,7 +357,7 @@ impl Caller {
             reply,
             data,
             ..
-        } = self.call(seq, 0);
+        } = self.call(seq, 0, len);
         let later = Later {
             from,
             flow,
@@ -400,29 +403,35 @@ where
             "an ask of {within:?} to {name} ended {late:?} late: {outcome:?}"
         ));
     }
+    if let Ok(answer) = &outcome {
+        check(target, seq, answer);
+    }
+    count(line, outcome.map(|_| ()))
+}
+
+/// What has become of an ask.
+pub fn count(line: &Line, outcome: Result<(), AskError>) -> Goes {
     let (what, goes) = match outcome {
-        Ok(answer) => {
-            check(target, seq, &answer);
-            (asked::RAN, true)
-        }
+        Ok(()) => (asked::RAN, true),
         Err(AskError::HandlerPanicked { .. }) => (asked::RAN, true),
         Err(AskError::Reply { .. }) => (asked::RAN, true),
-        Err(AskError::Deadline { .. }) => (asked::UNKNOWN, true),
+        Err(AskError::Deadline { .. }) => (asked::LATE, true),
         // The bus was left, maybe while the ask was under way.
-        Err(AskError::Send(SendError::Closed { .. })) => (asked::UNKNOWN, false),
-        Err(AskError::PeerLost { .. } | AskError::Stopped { .. }) => (asked::UNKNOWN, false),
+        Err(AskError::Send(SendError::Closed { .. })) => (asked::CLOSED, false),
+        Err(AskError::PeerLost { .. }) => (asked::LOST, false),
+        Err(AskError::Stopped { .. }) => (asked::STOPPED, false),
         Err(AskError::Send(SendError::Memory { .. } | SendError::Full { .. })) => (asked::UNSENT, true),
         Err(AskError::Send(SendError::PeerLost { .. } | SendError::Stopped { .. })) => (asked::UNSENT, false),
         Err(error) => {
             fault(format_args!("an ask: {error}"));
-            (asked::UNKNOWN, false)
+            (asked::DROPPED, false)
         }
     };
     line.add(what, 1);
     goes
 }
 
-fn check(target: &Target, seq: u64, answer: &Received<Answer>) {
+pub fn check(target: &Target, seq: u64, answer: &Received<Answer>) {
     let (owner, mailbox) = (answer.owner.to_native(), answer.mailbox.to_native());
     let digest = Digest::of(&[owner, mailbox, answer.seq.to_native()]).bytes(&answer.data);
     if digest != answer.digest.to_native() {

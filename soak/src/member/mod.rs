@@ -1,5 +1,6 @@
 //! One process of the soak: joins, does everything at random, and checks what comes.
 
+mod asking;
 mod calls;
 mod held;
 mod mailboxes;

@@ -9,8 +9,8 @@ use std::{
 };
 
 use crate::{
-    identity::{Realm, TopicId, Who},
-    ledger::{Books, Entry, Policy, asked, told, topic},
+    identity::{Realm, TopicId, Who, is_stream},
+    ledger::{Books, Entry, Policy, told, topic},
 };
 
 const OPEN: u64 = 1;
@@ -24,14 +24,45 @@ pub enum Verdict {
     NotYet(String),
 }
 
+/// Asks, and what became of them.
+#[derive(Debug, Default)]
+struct Asks {
+    made: u64,
+    answered: u64,
+    unsent: u64,
+    late: u64,
+    lost: u64,
+    stopped: u64,
+    /// Not waited for, or the asker has left.
+    dropped: u64,
+}
+
+impl fmt::Display for Asks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            made,
+            answered,
+            unsent,
+            late,
+            lost,
+            stopped,
+            dropped,
+        } = self;
+        write!(
+            f,
+            "{made} made, {answered} ran; {unsent} not sent, {late} late, {lost} lost with their process, \
+             {stopped} with their actor, {dropped} dropped"
+        )
+    }
+}
+
 /// What was counted in all.
 #[derive(Debug, Default)]
 pub struct Sums {
     told: u64,
     handled: u64,
-    asked: u64,
-    answered: u64,
-    unknown: u64,
+    singly: Asks,
+    by_streams: Asks,
     published: u64,
     received: u64,
     lost: u64,
@@ -44,9 +75,8 @@ impl fmt::Display for Sums {
         let Self {
             told,
             handled,
-            asked,
-            answered,
-            unknown,
+            singly,
+            by_streams,
             published,
             received,
             lost,
@@ -54,10 +84,8 @@ impl fmt::Display for Sums {
             again,
         } = self;
         writeln!(f, "tells     {told} acknowledged, {handled} handled")?;
-        writeln!(
-            f,
-            "asks      {asked} made, {answered} ran, {unknown} with an outcome that leaves it open"
-        )?;
+        writeln!(f, "asks      {singly}")?;
+        writeln!(f, "ask_all   {by_streams}")?;
         writeln!(
             f,
             "topics    {published} published, {received} received, {lost} lost and counted"
@@ -175,24 +203,48 @@ fn asks(
     flow: u64,
     counts: &[u64; 8],
 ) -> Result<(), Verdict> {
-    let (begun, ran) = (counts[asked::BEGUN], counts[asked::RAN]);
-    let (unsent, unknown) = (counts[asked::UNSENT], counts[asked::UNKNOWN]);
+    let [begun, ran, unsent, late, lost, stopped, closed, dropped] = *counts;
+    let unknown = late + lost + stopped + closed + dropped;
     let answered = kept
         .get(to, Entry::Answered { mailbox, from, flow })
         .map_or(0, |counts| counts[0]);
-    sums.asked += begun;
-    sums.answered += answered;
-    sums.unknown += unknown;
+    let asks = match is_stream(flow) {
+        true => &mut sums.by_streams,
+        false => &mut sums.singly,
+    };
+    asks.made += begun;
+    asks.answered += answered;
+    asks.unsent += unsent;
+    asks.late += late;
+    asks.lost += lost;
+    asks.stopped += stopped;
+    asks.dropped += closed + dropped;
     let what = format!(
         "{from}/{flow} asked mailbox {mailbox} of {to} {begun} times ({ran} ran, {unsent} were not sent, {unknown} may have)"
     );
+    let asker_lives = kept.alive.contains(&from);
     hold!(
         Wrong,
-        !kept.alive.contains(&from) || begun == ran + unsent + unknown,
+        !asker_lives || begun == ran + unsent + unknown,
         "{what}, and some had no outcome"
     );
     hold!(Wrong, answered <= begun - unsent, "{what}, and {answered} came");
     hold!(Wrong, answered >= ran, "{what}, and {answered} came");
+    if kept.alive.contains(&to) {
+        hold!(
+            Wrong,
+            !asker_lives || lost == 0,
+            "{what}: {lost} failed because a process had gone that is there"
+        );
+        let state = kept
+            .get(to, Entry::Mailbox { mailbox })
+            .map_or(0, |counts| counts[0]);
+        hold!(
+            Wrong,
+            state != OPEN || stopped == 0,
+            "{what}: {stopped} failed because an actor had stopped that is there"
+        );
+    }
     Ok(())
 }
 

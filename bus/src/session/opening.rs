@@ -236,8 +236,11 @@ impl Session {
             }
             // Ports are what the peer says they are: who subscribes with ever new ones gets no more links than who asks.
             let known = links.asked.contains_key(&(port.id, to_port));
-            if !known && links.asked.len() >= node.config.peer_links {
-                return Err(OpenError::Refused("too many links".to_owned()));
+            let limit = node.config.peer_links;
+            if !known && links.asked.len() >= limit {
+                let reason =
+                    format!("this node opens no more than {limit} links to one peer (`Config::peer_links`)");
+                return Err(OpenError::Refused(reason));
             }
             links.asked.entry((port.id, to_port)).or_default().clone()
         };

@@ -1,8 +1,9 @@
 //! A node and a peer of another user, whose end of the session is the test's.
 
 use std::{
+    fs::OpenOptions,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::fs::PermissionsExt,
     },
     time::Duration,
@@ -31,6 +32,7 @@ mod ending;
 mod links;
 mod names;
 mod routes;
+mod schemas;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -108,6 +110,13 @@ fn peer(name: &str, id: u64) -> Peer {
     }
 }
 
+/// The memory that a peer sends for a link.
+#[derive(Clone, Copy)]
+enum Half {
+    Whole,
+    NotToBeMapped,
+}
+
 struct Other {
     session: Arc<Session>,
     socket: Socket,
@@ -183,19 +192,26 @@ impl Other {
     }
 
     /// Sends its half of a link with the frame that is made of the half's slots, returns and bytes.
-    fn say_with_half(&self, frame: impl FnOnce(u32, u32, u64) -> Frame) {
+    fn say_with_half(&self, half: Half, frame: impl FnOnce(u32, u32, u64) -> Frame) {
         let (slots, returns) = (1024, 64);
         let (segment, _) = LinkParts::create(slots, returns).unwrap();
         let (word, _) = create_bell().unwrap();
         let (bell, _ear) = Bell::for_another_user().unwrap();
         let frame = frame(slots, returns, segment.bytes() as u64);
-        let fds = [segment.fd(), word.fd(), bell.as_fd()];
+        // What is not open for reading is what it should be in every other respect, and the kernel maps it for nobody.
+        let path = format!("/proc/self/fd/{}", segment.fd().as_raw_fd());
+        let write_only = OpenOptions::new().write(true).open(path).unwrap();
+        let first = match half {
+            Half::Whole => segment.fd(),
+            Half::NotToBeMapped => write_only.as_fd(),
+        };
+        let fds = [first, word.fd(), bell.as_fd()];
         self.socket.try_send(&frame.encode().unwrap(), &fds).unwrap();
     }
 
     /// Wants to ask something of a port.
-    fn offer(&self, link: u32, to_port: u32) {
-        self.say_with_half(|ring_slots, returns, bytes| Frame::Link {
+    fn offer(&self, half: Half, link: u32, to_port: u32) {
+        self.say_with_half(half, |ring_slots, returns, bytes| Frame::Link {
             link,
             from_port: 0,
             to_port,
@@ -206,8 +222,8 @@ impl Other {
     }
 
     /// Takes a link that the node wants.
-    fn take(&self, peer_link: u32) {
-        self.say_with_half(|ring_slots, returns, bytes| Frame::Linked {
+    fn take(&self, half: Half, peer_link: u32) {
+        self.say_with_half(half, |ring_slots, returns, bytes| Frame::Linked {
             link: 70,
             peer_link,
             ring_slots,

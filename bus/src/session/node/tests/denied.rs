@@ -161,7 +161,7 @@ async fn who_may_neither_call_nor_publish_gets_no_link() {
         let port = node.port_of(PortKey::Shared).unwrap();
         let mut other = Other::meet(&node);
         other.said().await;
-        other.offer(7, port.id);
+        other.offer(Half::Whole, 7, port.id);
         match other.hear().await {
             Some(Frame::LinkRefused { link: 7, reason }) if !gets => {
                 assert!(reason.contains("Config::permit"), "{reason}");

@@ -71,7 +71,7 @@ async fn who_loses_a_provider_while_opening_waits_for_the_next_and_else_says_so(
                 break link;
             }
         };
-        second.take(link);
+        second.take(Half::Whole, link);
         let found = opening.await.unwrap().unwrap();
         // And what is sent to one that has gone is refused from the beginning.
         assert_eq!(found.try_tell(0, &Number { n: 1 }), Ok(()));

@@ -239,7 +239,7 @@ impl Session {
             let limit = node.config.peer_links;
             if !known && links.asked.len() >= limit {
                 let reason =
-                    format!("this node opens no more than {limit} links to one peer (`Config::peer_links`)");
+                    format!("no more than {limit} links to one peer are opened here (`Config::peer_links`)");
                 return Err(OpenError::Refused(reason));
             }
             links.asked.entry((port.id, to_port)).or_default().clone()

@@ -16,8 +16,9 @@ impl<M: ShmMessage> Received<M> {
     /// Memory for the payload of the reply to this message, `len` bytes, to be written where the asker will read it.
     ///
     /// It never fails: where there is no shared memory now (the pool is at its limit, the asker is gone, the message was
-    /// made by [`Received::local`]), the loan lies on the heap, and is copied once when the reply is sent. See
-    /// [`ReplyLoan`].
+    /// made by [`Received::local`]), the loan lies on the heap, and is copied once when the reply is sent. So does one that is
+    /// longer than [`Config::message_bytes`](crate::Config::message_bytes), whose reply then fails: a length that the asker
+    /// says is better compared with a limit of one's own first. See [`ReplyLoan`].
     pub fn reply_loan(&self, len: usize) -> ReplyLoan {
         let root = Layout::new::<<M::Reply as rkyv::Archive>::Archived>();
         ReplyLoan(match self.lend(len, root) {

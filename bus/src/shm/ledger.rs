@@ -234,6 +234,9 @@ impl Ledger {
                 let number = usize::from(self.spare.pop()?);
                 self.blocks[number].class = Some(class);
                 self.fresh[class] = Some(number);
+                // Those that take turns are all used before long: no allocation for one after the other.
+                self.blocks[number].refs.reserve(turns(class));
+                self.free[class].reserve(turns(class));
                 number
             }
         };

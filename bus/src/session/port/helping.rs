@@ -49,7 +49,10 @@ impl Port {
                 wake(state);
                 return Step::Found(found);
             }
-            if self.drain(&mut state) > 0
+            // Where others have something to do they do it first: who comes last finds more, and each is woken for more.
+            let others_first = self.watcher == Watcher::Task && self.runnable.load(Ordering::Relaxed) > 0;
+            if !others_first
+                && self.drain(&mut state) > 0
                 && let Some(found) = pick(&mut state, false)
             {
                 helper.wait.end(&mut state.policy);

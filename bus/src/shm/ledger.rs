@@ -32,8 +32,8 @@ const ROTATE_FROM: usize = 64 << 10;
 
 /// How many bytes of buffers take turns. The lines of one that a reader has just given back are still in that reader's cache,
 /// and each has to be asked back from there before it is written; after so many others, more than the second cache of today's
-/// processors, they are in the third, which both cores share. Measured: a round trip of 64 KiB took 9.2 us and not 14.9, of
-/// 256 KiB 35 and not 45; 256 KiB one way 20 GB/s and not 15. Below 64 KiB it made no difference or a small one for the worse.
+/// processors, they are in the third, which both cores share. What it is worth, and how that was measured, is in
+/// ARCHITECTURE.md.
 const ROTATION: usize = 2 << 20;
 
 /// How many buffers of a class take turns.

@@ -71,6 +71,12 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
+    /// For a payload of `len` bytes, which the buffer has.
+    pub(crate) fn new(buffer: Buffer, len: usize) -> Self {
+        let mark = Mark::new(len);
+        Self { buffer, mark }
+    }
+
     pub(crate) fn payload(&self) -> &[u8] {
         &self.buffer.bytes()[..self.mark.len]
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    bulk::{Bulk, Mark, Memory},
+    bulk::{Bulk, Memory},
     received::Received,
     traits::ShmMessage,
 };
@@ -22,10 +22,7 @@ impl<M: ShmMessage> Received<M> {
     pub fn reply_loan(&self, len: usize) -> ReplyLoan {
         let root = Layout::new::<<M::Reply as rkyv::Archive>::Archived>();
         ReplyLoan(match self.lend(len, root) {
-            Some(buffer) => Payload::Shared(Memory {
-                buffer,
-                mark: Mark::new(len),
-            }),
+            Some(buffer) => Payload::Shared(Memory::new(buffer, len)),
             None => Payload::Heap(vec![0; len]),
         })
     }

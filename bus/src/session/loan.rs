@@ -177,11 +177,7 @@ impl Lent {
         from: Source<'_>,
         warm: impl FnOnce(usize),
     ) -> Result<Self, Packing> {
-        let buffer = room(len, root, from, warm)?;
-        Ok(Self(Memory {
-            buffer,
-            mark: Mark::new(len),
-        }))
+        room(len, root, from, warm).map(|buffer| Self(Memory::new(buffer, len)))
     }
 
     /// The memory that a reply was written in, if it was in memory of this pool.

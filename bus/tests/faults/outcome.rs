@@ -156,14 +156,10 @@ impl Traffic {
                 while soon("it is known to be down", watch.next()).await == Some(Presence::Up) {}
                 if self.opened.get() {
                     let sent = self.sent().await;
-                    // Who is about to sleep has nothing to do: that may be after the last message.
-                    let is_idle = cell.row.point == Point::Parked;
-                    assert!(sent.lost > 0 || is_idle, "nothing was under way");
-                    if sent.lost > 0 {
-                        let after = sent.at.saturating_duration_since(died);
-                        assert!(after < AT_ONCE, "the survivor knew after {after:?}");
-                        failed_after = Some(after);
-                    }
+                    assert!(sent.lost > 0, "nothing was under way");
+                    let after = sent.at.saturating_duration_since(died);
+                    assert!(after < AT_ONCE, "the survivor knew after {after:?}");
+                    failed_after = Some(after);
                     if cell.role == Role::Answerer {
                         assert!(sent.done <= victim.got.len() as u64);
                     }

@@ -1,6 +1,10 @@
 //! What a cell's role does with the survivor.
 
-use std::{cell::Cell as Flag, rc::Rc, time::Instant};
+use std::{
+    cell::Cell as Flag,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use shmbus::{
     error::{AskError, SendError},
@@ -11,8 +15,8 @@ use tokio::task::JoinHandle;
 
 use crate::{
     cell::Cell,
-    party::{Item, Listener, Question, ask_all_of, item, tell_run},
-    row::{Load, Role},
+    party::{Item, Listener, Question, ask, ask_all_of, item, tell_run},
+    row::{Load, Role, Strike},
     support::{eventually, soon},
     world::{Party, World},
 };
@@ -40,6 +44,15 @@ pub struct Traffic {
     pub feed: Option<Publisher<Item>>,
     pub listener: Option<Listener>,
     pub subscribing: Option<JoinHandle<Listener>>,
+}
+
+/// Between messages that are sent so that somebody is there to learn of a death.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Whether the survivor goes on until it is told. Who is struck on its way to sleep has nothing to do, perhaps because that
+/// was the last message.
+fn until_lost(cell: Cell) -> bool {
+    cell.row.point == Point::Parked && cell.strike != Strike::StopContinue
 }
 
 fn lost(error: &SendError) -> bool {
@@ -92,8 +105,8 @@ impl Traffic {
         match (cell.role, cell.row.point) {
             (Role::Sender, _) => victim.say(&format!("tell {} {}", load.name(), load.messages())),
             (Role::Asker, _) => victim.say(&format!("ask {} {}", load.name(), load.messages())),
-            (Role::Receiver, _) => self.begin_telling(world, load),
-            (Role::Answerer, _) => self.begin_asking(world, load),
+            (Role::Receiver, _) => self.begin_telling(world, load, until_lost(cell)),
+            (Role::Answerer, _) => self.begin_asking(world, load, until_lost(cell)),
             (Role::Publisher, Point::History) => {
                 let bus = world.bus.clone();
                 let new = async move { Listener::new(&bus, "", false, |_, _| ()).await };
@@ -114,7 +127,7 @@ impl Traffic {
         }
     }
 
-    fn begin_telling(&mut self, world: &World, load: Load) {
+    fn begin_telling(&mut self, world: &World, load: Load, until_lost: bool) {
         let (bus, opened) = (world.bus.clone(), self.opened.clone());
         self.task = Some(actix::spawn(async move {
             let address = bus.address::<Item>("post").await.expect("lookup");
@@ -130,26 +143,44 @@ impl Traffic {
                     }
                 }
             }
-            let lost = load.messages() - done;
-            let at = Instant::now();
+            let mut failed = load.messages() - done;
+            while until_lost && failed == 0 {
+                tokio::time::sleep(PAUSE).await;
+                match address.tell(&item(load, done)).await {
+                    Ok(()) => done += 1,
+                    Err(error) => {
+                        assert!(lost(&error), "{error}");
+                        failed = 1;
+                    }
+                }
+            }
+            let (lost, at) = (failed, Instant::now());
             Sent { done, lost, at }
         }));
     }
 
-    fn begin_asking(&mut self, world: &World, load: Load) {
+    fn begin_asking(&mut self, world: &World, load: Load, until_lost: bool) {
         let (bus, opened) = (world.bus.clone(), self.opened.clone());
         self.task = Some(actix::spawn(async move {
             let address = bus.address::<Question>("post").await.expect("lookup");
             opened.set(true);
             let mut done = 0;
-            let count = |_, answer| match answer {
-                Ok(()) => done += 1,
-                Err(AskError::PeerLost { .. }) => {}
-                Err(AskError::Send(error)) if lost(&error) => {}
+            let is_answer = |answer| match answer {
+                Ok(()) => true,
+                Err(AskError::PeerLost { .. }) => false,
+                Err(AskError::Send(error)) if lost(&error) => false,
                 Err(error) => panic!("{error}"),
             };
+            let count = |_, answer| done += u64::from(is_answer(answer));
             ask_all_of(&address, load, load.messages(), count).await;
-            let lost = load.messages() - done;
+            let mut lost = load.messages() - done;
+            while until_lost && lost == 0 {
+                tokio::time::sleep(PAUSE).await;
+                match is_answer(ask(&address, load, done).await) {
+                    true => done += 1,
+                    false => lost = 1,
+                }
+            }
             let at = Instant::now();
             Sent { done, lost, at }
         }));

@@ -190,10 +190,7 @@ fn it_tells_what_it_holds() {
 fn what_lies_in_shared_memory_is_like_owned_bytes_but_for_who_sends_it() {
     let pool = Pool::new(8 << 20, 8 << 20);
     let shared = |bytes: &[u8]| {
-        let mut memory = Memory {
-            buffer: pool.take(bytes.len()).unwrap(),
-            mark: Mark::new(bytes.len()),
-        };
+        let mut memory = Memory::new(pool.take(bytes.len()).unwrap(), bytes.len());
         memory.payload_mut().copy_from_slice(bytes);
         Bulk::shared(memory)
     };

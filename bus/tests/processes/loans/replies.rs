@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use actix::prelude::*;
 use futures_util::FutureExt;
-use shmbus::{error::AskError, prelude::*};
+use shmbus::{Protocol, error::AskError, prelude::*};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -125,8 +125,12 @@ pub fn painter(mut stage: Stage) {
     });
 }
 
-async fn painter_of(place: &Place, args: &[&str]) -> Child {
-    place.ready("loans::replies::painter", args).await
+/// A painter, and who asks it.
+async fn meet<P: Protocol>(place: &Place, args: &[&str]) -> (Child, Bus, Address<P>) {
+    let child = place.ready("loans::replies::painter", args).await;
+    let bus = place.config("client").join().await.unwrap();
+    let painter = bus.address::<P>("painter").await.unwrap();
+    (child, bus, painter)
 }
 
 fn paint(len: usize, note: usize, way: Way) -> Paint {
@@ -155,9 +159,7 @@ fn is_right(asked: &Paint, painted: &Received<Painted>) -> bool {
 fn a_reply_is_read_where_it_was_written_whatever_its_length() {
     let place = Place::new();
     system(async {
-        let mut child = painter_of(&place, &[]).await;
-        let bus = place.config("client").join().await.unwrap();
-        let painter = bus.address::<(Paint, Dip)>("painter").await.unwrap();
+        let (mut child, _bus, painter) = meet::<(Paint, Dip)>(&place, &[]).await;
         for len in [
             0,
             1,
@@ -192,9 +194,7 @@ fn a_reply_is_read_where_it_was_written_whatever_its_length() {
 fn many_replies_written_in_place_come_in_the_order_of_their_asks() {
     let place = Place::new();
     system(async {
-        let mut child = painter_of(&place, &[]).await;
-        let bus = place.config("client").join().await.unwrap();
-        let painter = bus.address::<Dip>("painter").await.unwrap();
+        let (mut child, _bus, painter) = meet::<Dip>(&place, &[]).await;
         let asks: Vec<_> = (0..500).map(|n| Dip { len: n * 37 % 3_000 }).collect();
         let mut replies = painter.ask_all(&asks);
         for ask in &asks {
@@ -210,9 +210,7 @@ fn many_replies_written_in_place_come_in_the_order_of_their_asks() {
 fn a_reply_loan_that_is_kept_or_given_up_goes_back() {
     let place = Place::new();
     system(async {
-        let mut child = painter_of(&place, &[]).await;
-        let bus = place.config("client").join().await.unwrap();
-        let painter = bus.address::<Paint>("painter").await.unwrap();
+        let (mut child, bus, painter) = meet::<Paint>(&place, &[]).await;
         let nothing = paint(5_000, 0, Way::Nothing);
         assert!(is_right(&nothing, &painter.ask(&nothing).await.unwrap()));
         child.expect_after("buffers", "0").await;
@@ -246,9 +244,7 @@ fn without_shared_memory_a_reply_is_written_on_the_heap() {
     let place = Place::new();
     system(async {
         let args = [&format!("pool={}", 8 << 20)[..], &format!("message={}", 3 << 20)];
-        let mut child = painter_of(&place, &args).await;
-        let bus = place.config("client").join().await.unwrap();
-        let painter = bus.address::<(Paint, Ping)>("painter").await.unwrap();
+        let (mut child, bus, painter) = meet::<(Paint, Ping)>(&place, &args).await;
         // The pool is full of kept replies.
         let large = paint(2 << 20, 0, Way::Now);
         let mut kept = Vec::new();

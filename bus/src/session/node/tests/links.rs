@@ -4,7 +4,19 @@ use futures_util::FutureExt;
 use nix::errno::Errno;
 
 use super::*;
-use crate::session::opening::OpenError;
+use crate::session::{link::Link, opening::OpenError};
+
+/// Begins to open a link to the peer's port 0, and hears its number.
+async fn begin_opening<'a>(
+    node: &'a Arc<Node>,
+    port: &'a Arc<Port>,
+    other: &mut Other,
+    session: &'a Arc<Session>,
+) -> (impl Future<Output = Result<Arc<Link>, OpenError>> + use<'a>, u32) {
+    let mut opening = Box::pin(session.link(node, port, 0));
+    assert!(opening.as_mut().now_or_never().is_none());
+    (opening, wanted_link(other).await)
+}
 
 /// The number of the link that the node wants.
 async fn wanted_link(other: &mut Other) -> u32 {
@@ -21,9 +33,7 @@ async fn who_gives_up_opening_a_link_says_so() {
     let port = node.port_of(PortKey::Shared).unwrap();
     let mut other = Other::meet(&node);
     let session = other.session.clone();
-    let mut opening = Box::pin(session.link(&node, &port, 0));
-    assert!(opening.as_mut().now_or_never().is_none());
-    let link = wanted_link(&mut other).await;
+    let (opening, link) = begin_opening(&node, &port, &mut other, &session).await;
     drop(opening);
     assert_eq!(other.said().await, [Frame::Unlink { link }]);
     assert!(lock(&session.links).offers.is_empty());
@@ -63,9 +73,7 @@ async fn a_link_whose_session_has_ended_is_lost_from_the_beginning() {
     let port = node.port_of(PortKey::Shared).unwrap();
     let mut other = Other::meet(&node);
     let session = other.session.clone();
-    let mut opening = Box::pin(session.link(&node, &port, 0));
-    assert!(opening.as_mut().now_or_never().is_none());
-    let link = wanted_link(&mut other).await;
+    let (opening, link) = begin_opening(&node, &port, &mut other, &session).await;
     other.take(Half::Whole, link);
     other.say(&Frame::bye(""));
     other.over().await;
@@ -89,9 +97,7 @@ async fn half_of_a_link_that_is_none_ends_the_session_and_a_lack_of_ours_does_no
         "{said:?}"
     );
 
-    let mut opening = Box::pin(session.link(&node, &port, 0));
-    assert!(opening.as_mut().now_or_never().is_none());
-    let link = wanted_link(&mut other).await;
+    let (opening, link) = begin_opening(&node, &port, &mut other, &session).await;
     let null = std::fs::File::open("/dev/null").unwrap();
     let frame = Frame::Linked {
         link: 70,
@@ -124,9 +130,7 @@ async fn half_of_a_link_that_cannot_be_mapped_costs_that_link_and_no_more() {
         "{said:?}"
     );
 
-    let mut opening = Box::pin(session.link(&node, &port, 0));
-    assert!(opening.as_mut().now_or_never().is_none());
-    let link = wanted_link(&mut other).await;
+    let (opening, link) = begin_opening(&node, &port, &mut other, &session).await;
     other.take(Half::NotToBeMapped, link);
     // The peer has put both halves together, and is told to let them go.
     assert_eq!(other.said().await, [Frame::Unlink { link }]);
@@ -139,9 +143,7 @@ async fn half_of_a_link_that_cannot_be_mapped_costs_that_link_and_no_more() {
     assert!(lock(&session.links).by_id.is_empty());
 
     // When there is room again, there is a link.
-    let mut opening = Box::pin(session.link(&node, &port, 0));
-    assert!(opening.as_mut().now_or_never().is_none());
-    let link = wanted_link(&mut other).await;
+    let (opening, link) = begin_opening(&node, &port, &mut other, &session).await;
     other.take(Half::Whole, link);
     assert!(!opening.await.unwrap().is_lost());
     assert_eq!(node.counters.violations.get(), 0);
@@ -181,9 +183,7 @@ async fn who_has_all_the_links_it_may_uses_those_and_gets_no_others() {
     let port = node.port_of(PortKey::Shared).unwrap();
     let mut other = Other::meet(&node);
     let session = other.session.clone();
-    let mut opening = Box::pin(session.link(&node, &port, 0));
-    assert!(opening.as_mut().now_or_never().is_none());
-    let link = wanted_link(&mut other).await;
+    let (opening, link) = begin_opening(&node, &port, &mut other, &session).await;
     // Also while it is being opened.
     let mut again = Box::pin(session.link(&node, &port, 0));
     assert!(again.as_mut().now_or_never().is_none());
@@ -206,9 +206,7 @@ async fn no_more_asks_are_open_than_their_replies_can_be_returned() {
     let port = node.port_of(PortKey::Shared).unwrap();
     let mut other = Other::meet(&node);
     let session = other.session.clone();
-    let mut opening = Box::pin(session.link(&node, &port, 0));
-    assert!(opening.as_mut().now_or_never().is_none());
-    let link = wanted_link(&mut other).await;
+    let (opening, link) = begin_opening(&node, &port, &mut other, &session).await;
     other.take(Half::Whole, link);
     let link = opening.await.unwrap();
     let asks = std::iter::from_fn(|| link.room.open_ask().then_some(())).count();

@@ -270,6 +270,28 @@ fn the_counts_of_a_topic_add_up() {
     });
 }
 
+/// Its last messages may still wait for the frame that brings their segment, of which the end must not get ahead: behind
+/// a message of a topic that is not known any more, nothing would ever be read.
+#[test]
+fn a_publisher_that_ends_at_once_holds_up_nothing_in_its_own_process() {
+    let place = Place::new();
+    system(async {
+        let bus = place.config("alone").join().await.unwrap();
+        let listener = Listener::stream(&bus, "feed.*", "full=wait").await.unwrap();
+        for (round, len) in [300, (8 << 20) + 1, 300].into_iter().enumerate() {
+            let short = bus.publisher::<Tick>("feed.short").await.unwrap();
+            short.publish(&Tick::new(0, len)).unwrap();
+            drop(short);
+            let next = bus.publisher::<Tick>("feed.next").await.unwrap();
+            soon("room", next.publish_wait(&Tick::new(1, 300))).await.unwrap();
+            eventually("both have come", || listener.count() == 2 * (round + 1)).await;
+        }
+        let log = listener.log();
+        assert!(log.iter().map(|entry| entry.n).eq([0, 1].repeat(3)));
+        settled(&bus).await;
+    });
+}
+
 #[test]
 fn leaving_ends_streams_and_publishers_at_once() {
     let place = Place::new();

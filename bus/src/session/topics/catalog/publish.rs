@@ -203,7 +203,10 @@ impl Node {
                 session.send(&Frame::Untopic { id: topic.info.id }, &[]);
             }
         }
-        self.end_attachments(self.id(), topic.info.id);
+        if let Some(own) = self.own_session_now() {
+            // By a frame: its last messages may still wait for those that bring their segments.
+            own.send(&Frame::Untopic { id: topic.info.id }, &[]);
+        }
         self.touch();
     }
 

@@ -74,11 +74,24 @@ pub(crate) struct State {
     task: Option<Waker>,
     /// Helpers that are bound to look again (`Watcher::Helpers`).
     helpers: u32,
+    /// How often those that did not were relieved of it.
+    reliefs: u32,
+    /// The port's task sees to it that they do.
+    guarded: bool,
     /// Counts what helpers do, so that the task sees whether anybody does.
     helped: u64,
 }
 
 impl State {
+    /// A helper gives way, and is bound to look again; which it will only if its task does not turn to something else.
+    fn guard(&mut self) {
+        if let Some(task) = &self.task
+            && !std::mem::replace(&mut self.guarded, true)
+        {
+            self.wakers.push(task.clone());
+        }
+    }
+
     /// Gives an ask its deadline; the port's task learns of one earlier than all others.
     pub(crate) fn limit_ask(&mut self, ticket: Ticket, deadline: Instant) {
         if self.asks.limit(ticket, deadline) {
@@ -117,6 +130,8 @@ impl Port {
                 wakers: Vec::new(),
                 task: None,
                 helpers: 0,
+                reliefs: 0,
+                guarded: false,
                 helped: 0,
             }),
             bell: Bell::new()?,

@@ -1,6 +1,6 @@
 //! Who waits while the other side stops, dies, leaves or does not read: nobody waits for ever.
 
-use std::time::Duration;
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use actix::prelude::*;
 use shmbus::{
@@ -251,4 +251,37 @@ fn a_peer_that_never_reads_loses_its_session() {
         assert!(lookup.is_err());
         settled(&bus).await;
     });
+}
+
+/// It has begun to look for all who wait there, and may never be polled again.
+#[test]
+fn who_stops_waiting_halfway_holds_up_nobody() {
+    for spin in [Spin::default(), Spin::Always] {
+        let place = Place::new();
+        threads(async {
+            let server = start(&place, &["server", "actor"]).await;
+            let config = place.config("client").spin(spin);
+            let bus = config
+                .ask_deadline(Duration::from_secs(3600))
+                .join()
+                .await
+                .unwrap();
+            let actor = bus.address::<Later>("actor").await.unwrap();
+            let later = Later { bytes: 8 };
+            let mut left = pin!(actor.ask(&later));
+            poll_fn(|cx| {
+                assert!(left.as_mut().poll(cx).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            let asker = actor.clone();
+            let other = tokio::spawn(async move { asker.ask(&Later { bytes: 8 }).await.map(drop) });
+            // By then it has stopped looking and sleeps, mostly.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            // The first is for who asked first.
+            server.say("permit 2");
+            soon("the other's reply", other).await.unwrap().unwrap();
+            soon("its own", left).await.unwrap();
+        });
+    }
 }

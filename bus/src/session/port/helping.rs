@@ -15,7 +15,8 @@ const FIRST_LOOKS: u32 = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Helper {
     pub(crate) wait: Wait,
-    counted: bool,
+    /// It is one of [`State::helpers`], if that is still [`State::reliefs`].
+    counted: Option<u32>,
 }
 
 /// What [`Port::help`] tells its caller to do.
@@ -78,8 +79,8 @@ impl Port {
             let look = helper.wait.may_look(&mut state.policy, now);
             if look {
                 self.watch(&mut state);
-                if self.watcher == Watcher::Helpers && !helper.counted {
-                    helper.counted = true;
+                if self.watcher == Watcher::Helpers && helper.counted != Some(state.reliefs) {
+                    helper.counted = Some(state.reliefs);
                     state.helpers += 1;
                 }
             }
@@ -102,6 +103,8 @@ impl Port {
                             wake(state);
                             return Step::Found(found);
                         }
+                    } else if helper.counted.is_some() {
+                        state.guard();
                     }
                     wake(state);
                     return step;
@@ -135,7 +138,7 @@ impl Port {
 
     /// A helper goes: the last one of a port without a watching task parks it.
     fn leave(&self, state: &mut State, helper: &mut Helper) {
-        if std::mem::take(&mut helper.counted) {
+        if helper.counted.take() == Some(state.reliefs) {
             state.helpers -= 1;
             if state.helpers == 0 {
                 self.park_for_long(state);
@@ -145,7 +148,7 @@ impl Port {
 
     /// A helper was dropped while it waited.
     pub(crate) fn abandon(&self, helper: &mut Helper) {
-        if helper.counted {
+        if helper.counted.is_some() {
             self.with(|state| self.leave(state, helper));
         }
     }

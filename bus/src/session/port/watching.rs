@@ -1,9 +1,16 @@
 //! The port's task: what it does in one round, and when it goes on looking without being woken.
 
-use std::{sync::atomic::Ordering, task::Context, time::Instant};
+use std::{
+    sync::atomic::Ordering,
+    task::Context,
+    time::{Duration, Instant},
+};
 
 use super::{Port, State, Watcher, wake};
 use crate::{config::Spin, session::spin::BURST, shm::sync::lock};
+
+/// After how long at least helpers that do not look are no longer relied on: the runtime's timer is not finer.
+const RELIEF: Duration = Duration::from_millis(1);
 
 /// The port's task: see the head of `port.rs`.
 #[derive(Debug, Default)]
@@ -12,6 +19,8 @@ pub(crate) struct Watch {
     seen: u64,
     /// Until when this task looks, because somebody helped or something came lately.
     until: Option<Instant>,
+    /// Until when helpers that are bound to look again are waited for.
+    relief: Option<Instant>,
 }
 
 /// What the port's task does next.
@@ -62,13 +71,31 @@ impl Port {
             // An ask that left the looking to this task has had nothing of it.
             state.policy.miss();
         }
-        let looked_after = self.watcher == Watcher::Helpers && state.helpers > 0;
-        if !looked_after {
+        let guard = self.guard(watch, &mut state, helped, now);
+        if guard.is_none() {
             self.park_for_long(&mut state);
         }
         let deadline = state.asks.next_deadline();
         wake(state);
-        Next::Sleep(deadline)
+        Next::Sleep(deadline.into_iter().chain(guard).min())
+    }
+
+    /// Until when helpers are left to look after the port. Those that have not done so for a while are relieved of it: who
+    /// waits for several things may turn to one of them, and keep the others without polling them.
+    fn guard(&self, watch: &mut Watch, state: &mut State, helped: bool, now: Instant) -> Option<Instant> {
+        if state.helpers > 0 {
+            let relief = watch.relief.filter(|_| !helped).unwrap_or(now + RELIEF);
+            if now < relief {
+                state.guarded = true;
+                watch.relief = Some(relief);
+                return watch.relief;
+            }
+            state.helpers = 0;
+            state.reliefs = state.reliefs.wrapping_add(1);
+        }
+        state.guarded = false;
+        watch.relief = None;
+        None
     }
 
     /// Whether the task looks again instead of parking the port. It never begins to watch by itself: a

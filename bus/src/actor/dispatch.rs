@@ -22,9 +22,9 @@ use crate::{
         asks::Failure,
         counters::Counters,
         delivery::{Deliveries, Front, Responder},
-        mailbox::Mailbox,
+        mailbox::{Mailbox, Taken},
         node::Node,
-        port::{Helper, Step},
+        port::{Helper, Step, Turn},
         replies::Replies,
     },
     shm::inbound::ReleaseBatch,
@@ -271,20 +271,28 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Drain<A> {
     ) -> Poll<()> {
         let this = self.get_mut();
         let mut budget = BUDGET;
+        // What was left by the last poll is not handled any more.
+        if !this.taken.is_empty() && this.mailbox.is_closed() {
+            return Poll::Ready(());
+        }
         loop {
-            if this.mailbox.is_closed() {
-                return Poll::Ready(());
-            }
             // Polled again when what the actor waits for is done.
             if ctx.waiting() {
                 return Poll::Pending;
             }
-            if this.taken.is_empty() && !this.mailbox.take(&mut this.taken) {
-                let mailbox = &this.mailbox;
-                let pick =
-                    |_: &mut _, register: bool| mailbox.is_ready(register.then_some(&*task)).then_some(());
-                match mailbox.port.help(&mut this.helper, false, pick) {
-                    Step::Found(()) => continue,
+            if this.taken.is_empty() {
+                let (mailbox, taken) = (&this.mailbox, &mut this.taken);
+                let mut take = |register: bool| mailbox.take(taken, register.then_some(&*task));
+                // What others have brought needs no look at the port.
+                let step = match take(false) {
+                    Some(found) => Step::Found(found),
+                    None => mailbox
+                        .port
+                        .help(&mut this.helper, Turn::AfterActors, |_, register| take(register)),
+                };
+                match step {
+                    Step::Found(Taken::Messages) => {}
+                    Step::Found(Taken::Closed) => return Poll::Ready(()),
                     Step::Again => {
                         task.waker().wake_by_ref();
                         return Poll::Pending;

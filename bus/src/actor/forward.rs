@@ -11,7 +11,7 @@ use crate::{
     message::{Received, ShmMessage, Trust},
     session::{
         delivery::{Deliveries, Front},
-        mailbox::{CloseOnDrop, Kind, Mailbox},
+        mailbox::{CloseOnDrop, Kind, Mailbox, Taken},
         node::{Node, PortKey},
     },
 };
@@ -128,17 +128,17 @@ async fn forward<A: Actor<Context = Context<A>>>(
     let mut asks = JoinSet::new();
     let mut taken = Deliveries::default();
     loop {
-        poll_fn(|cx| {
+        let found = poll_fn(|cx| {
             // Finished asks are taken out as they come.
             while let Poll::Ready(Some(_)) = asks.poll_join_next(cx) {}
-            if mailbox.is_closed() || mailbox.take(&mut taken) || !mailbox.register(cx) {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
+            mailbox
+                .port
+                .help_once(|| mailbox.take(&mut taken, None))
+                .or_else(|| mailbox.take(&mut taken, Some(cx)))
+                .map_or(Poll::Pending, Poll::Ready)
         })
         .await;
-        if mailbox.is_closed() || !addr.connected() {
+        if found == Taken::Closed || !addr.connected() {
             break;
         }
         node.counters.handled.add(taken.messages());

@@ -374,7 +374,7 @@ fn take(world: &World, how: u8) {
     };
     if how >> 3 & 3 == 3 {
         let mut taken = Deliveries::default();
-        mailbox.take(&mut taken);
+        mailbox.take(&mut taken, None);
         while let Some(mut message) = taken.front() {
             let responder = message.responder();
             message.open(Trust::Checked, |message: Received<Texts>| walk(&message));

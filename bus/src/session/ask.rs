@@ -225,9 +225,8 @@ impl<C: Content, R: ShmRoot> Future for Ask<'_, C, R> {
                 return Poll::Ready(this.finish(outcome));
             }
         }
-        let yield_first = first && port.asking() > 1;
         let pick = |state: &mut State, register: bool| state.asks.poll(ticket, register.then(|| cx.waker()));
-        match port.help(&mut this.helper, yield_first, pick) {
+        match port.help(&mut this.helper, port.ask_turn(first), pick) {
             Step::Found(outcome) => {
                 turn.made_progress();
                 Poll::Ready(this.finish(outcome))

@@ -315,7 +315,7 @@ impl<'a, 'm, T: ShmRoot, I: Iterator<Item = &'m T>, R: ShmRoot> AskAll<'a, 'm, T
     /// Waits for the outcome of the first, which was sent.
     fn poll_first(&mut self, first: Ticket, at: Instant, cx: &Context<'_>) -> Poll<()> {
         let port = &self.route.port;
-        let yield_first = !mem::replace(&mut self.polled, true) && port.asking() > 1;
+        let turn = port.ask_turn(!mem::replace(&mut self.polled, true));
         let Self {
             entries,
             ready,
@@ -345,7 +345,7 @@ impl<'a, 'm, T: ShmRoot, I: Iterator<Item = &'m T>, R: ShmRoot> AskAll<'a, 'm, T
                 None
             }
         };
-        match port.help(helper, yield_first, pick) {
+        match port.help(helper, turn, pick) {
             Step::Found(()) => return Poll::Ready(()),
             Step::Again => cx.waker().wake_by_ref(),
             Step::Sleep => {}

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    mem,
     sync::Arc,
     task::Waker,
     time::{Duration, Instant},
@@ -63,6 +64,21 @@ impl Ticket {
     }
 }
 
+/// How an ask ended that nobody has taken the outcome of.
+#[derive(Debug)]
+enum End {
+    /// It has not, or it was taken.
+    Open,
+    /// With a small reply, for which nothing is given back.
+    Small,
+    /// With a reply in a buffer of this peer.
+    Buffer(Arc<Inbound>),
+    Failed(Failure),
+    Malformed,
+    PeerLost,
+    Deadline,
+}
+
 #[derive(Debug)]
 struct Entry {
     generation: u32,
@@ -71,10 +87,8 @@ struct Entry {
     /// `None` as long as its first poll lasts: most asks need no clock.
     deadline: Option<Instant>,
     waker: Option<Waker>,
-    /// How it ended without a reply.
-    outcome: Option<Outcome>,
-    /// Whom the reply came from. It lies in `reply` from when it arrives until the asker takes it.
-    replied: Option<Arc<Inbound>>,
+    end: End,
+    /// The reply, from when it arrives until the asker takes it.
     reply: Descriptor,
     /// The asker has its answer, or has gone.
     taken: bool,
@@ -84,29 +98,42 @@ struct Entry {
 
 impl Entry {
     fn is_awaited(&self) -> bool {
-        !self.taken && self.outcome.is_none() && self.replied.is_none()
+        !self.taken && matches!(self.end, End::Open)
+    }
+
+    /// It ends, while it is awaited.
+    fn end(&mut self, end: End, wakers: &mut Vec<Waker>) {
+        self.end = end;
+        wakers.extend(self.waker.take());
     }
 
     /// A small reply, if one came.
     #[inline]
-    fn take_inline(&mut self) -> Option<Lease> {
-        self.replied
-            .take_if(|_| !self.reply.has_buffer() && self.reply.inline().is_ok())
-            .map(|_| Lease::inline(&self.reply, None))
+    fn take_small(&mut self) -> Option<Lease> {
+        if !matches!(self.end, End::Small) {
+            return None;
+        }
+        self.end = End::Open;
+        Some(Lease::inline(&self.reply, None))
     }
 
     /// What came, if something did.
     #[inline]
     fn take(&mut self) -> Option<Outcome> {
-        let Some(inbound) = self.replied.take() else {
-            return self.outcome.take();
-        };
-        Some(match inbound.lease(&self.reply, true) {
-            Ok(lease) => Outcome::Reply(lease),
-            Err((inbound, violation)) => {
-                inbound.violated(violation);
-                Outcome::Malformed
-            }
+        Some(match mem::replace(&mut self.end, End::Open) {
+            End::Open => return None,
+            End::Small => Outcome::Reply(Lease::inline(&self.reply, None)),
+            End::Buffer(inbound) => match inbound.lease(&self.reply, true) {
+                Ok(lease) => Outcome::Reply(lease),
+                Err((inbound, violation)) => {
+                    inbound.violated(violation);
+                    Outcome::Malformed
+                }
+            },
+            End::Failed(failure) => Outcome::Failed(failure),
+            End::Malformed => Outcome::Malformed,
+            End::PeerLost => Outcome::PeerLost,
+            End::Deadline => Outcome::Deadline,
         })
     }
 }
@@ -120,6 +147,8 @@ pub(crate) struct Asks {
     next_deadline: Option<Instant>,
     /// Asks whose time has not been put on the clock yet.
     undated: Vec<(Ticket, Duration)>,
+    /// Which waker was registered last.
+    waited: Option<Ticket>,
     /// Asks that have ended and whose askers have not taken the outcome.
     completed: u32,
 }
@@ -141,8 +170,7 @@ impl Asks {
                     link,
                     deadline: None,
                     waker: None,
-                    outcome: None,
-                    replied: None,
+                    end: End::Open,
                     reply: Descriptor::EMPTY,
                     taken: false,
                     settled: true,
@@ -213,8 +241,15 @@ impl Asks {
                 Some(kept) => kept.clone_from(waker),
                 none => *none = Some(waker.clone()),
             }
+            self.waited = Some(ticket);
         }
         outcome
+    }
+
+    /// Takes out the task that was the last to wait, to be woken: it looks, and registers again if need be.
+    pub(crate) fn take_last_waker(&mut self) -> Option<Waker> {
+        let ticket = self.waited.take()?;
+        self.find(ticket)?.waker.take()
     }
 
     /// Takes the outcome to the end of `into`, if it is there. Returns whether it was.
@@ -224,7 +259,7 @@ impl Asks {
             return false;
         };
         // Small replies are made where they stay until they are taken.
-        if let Some(reply) = entry.take_inline() {
+        if let Some(reply) = entry.take_small() {
             into.push_back(Outcome::Reply(reply));
         } else if let Some(outcome) = entry.take() {
             into.push_back(outcome);
@@ -279,6 +314,9 @@ impl Asks {
 
     /// A reply has been written to its [place](Self::reply_place). If its asker has gone, or given up, it is released.
     /// The waker of a waiting asker is pushed to `wakers`.
+    ///
+    /// # Errors
+    /// As of [`reply_place`](Self::reply_place), and if a small reply is longer than there is room for one.
     #[inline]
     pub(crate) fn replied(
         &mut self,
@@ -290,10 +328,14 @@ impl Asks {
         let entry = self.expecting(link, correlation)?;
         entry.settled = true;
         if entry.is_awaited() {
-            entry.replied = Some(inbound.clone());
-            wakers.extend(entry.waker.take());
+            let (end, outcome) = match entry.reply.inline() {
+                _ if entry.reply.has_buffer() => (End::Buffer(inbound.clone()), Ok(())),
+                Ok(_) => (End::Small, Ok(())),
+                Err(violation) => (End::Malformed, Err(violation)),
+            };
+            entry.end(end, wakers);
             self.completed += 1;
-            return Ok(());
+            return outcome;
         }
         let unwanted = inbound.clone().lease(&entry.reply, true);
         self.recycle(Ticket(correlation));
@@ -311,8 +353,7 @@ impl Asks {
         let entry = self.expecting(link, correlation)?;
         entry.settled = true;
         if entry.is_awaited() {
-            entry.outcome = Some(Outcome::Failed(failure));
-            wakers.extend(entry.waker.take());
+            entry.end(End::Failed(failure), wakers);
             self.completed += 1;
         }
         self.recycle(Ticket(correlation));
@@ -329,8 +370,7 @@ impl Asks {
             }
             entry.settled = true;
             if entry.is_awaited() {
-                entry.outcome = Some(Outcome::PeerLost);
-                wakers.extend(entry.waker.take());
+                entry.end(End::PeerLost, wakers);
                 awaited += 1;
             }
             let ticket = Ticket(u64::from(entry.generation) << 32 | index as u64);
@@ -363,8 +403,7 @@ impl Asks {
                 continue;
             };
             if deadline <= now {
-                entry.outcome = Some(Outcome::Deadline);
-                wakers.extend(entry.waker.take());
+                entry.end(End::Deadline, wakers);
                 self.completed += 1;
             } else {
                 next = Some(next.map_or(deadline, |next| next.min(deadline)));

@@ -58,6 +58,27 @@ struct Queue {
     closed: bool,
 }
 
+impl Queue {
+    /// There is nothing: the task, if there is one, is woken by the next message or by the end.
+    fn register(&mut self, task: Option<&Context<'_>>) {
+        let Some(task) = task else {
+            return;
+        };
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(task.waker()),
+            none => *none = Some(task.waker().clone()),
+        }
+    }
+}
+
+/// What [`Mailbox::take`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Messages,
+    /// There will never be any.
+    Closed,
+}
+
 /// A mailbox that takes messages in; nobody takes any out meanwhile.
 #[derive(Debug)]
 pub(crate) struct Intake<'a> {
@@ -169,43 +190,39 @@ impl Mailbox {
         message
     }
 
-    /// Takes all that has arrived, in exchange for an empty queue. Returns whether there was anything.
-    pub(crate) fn take(&self, into: &mut Deliveries) -> bool {
+    /// Takes all that has arrived, in exchange for an empty queue. If there is nothing, the task, if there is one, is
+    /// registered to be woken by the next message or the end.
+    #[inline]
+    pub(crate) fn take(&self, into: &mut Deliveries, task: Option<&Context<'_>>) -> Option<Taken> {
         debug_assert!(into.is_empty());
         let mut queue = lock(&self.queue);
+        if queue.closed {
+            return Some(Taken::Closed);
+        }
         if queue.messages.is_empty() {
-            return false;
+            queue.register(task);
+            return None;
         }
         self.port.runnable_sub(1);
         // Both queues keep their memory: no allocation once they have grown.
         std::mem::swap(into, &mut queue.messages);
-        true
+        Some(Taken::Messages)
     }
 
     /// Whether there are messages, or will never be; if not, and if there is a task, it is registered to be woken
     /// by the next or by the end.
     pub(crate) fn is_ready(&self, task: Option<&Context<'_>>) -> bool {
-        match task {
-            Some(task) => !self.register(task),
-            None => {
-                let queue = lock(&self.queue);
-                queue.closed || !queue.messages.is_empty()
-            }
-        }
-    }
-
-    /// Registers the task to be woken by the next message or the end. Returns `false` if there is one already, or if
-    /// the mailbox is closed: then nobody would wake it.
-    pub(crate) fn register(&self, cx: &Context<'_>) -> bool {
         let mut queue = lock(&self.queue);
         if queue.closed || !queue.messages.is_empty() {
-            return false;
+            return true;
         }
-        match &mut queue.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-        true
+        queue.register(task);
+        false
+    }
+
+    /// Takes out the task that waits, to be woken: it looks, and registers again if need be.
+    pub(crate) fn take_waker(&self) -> Option<Waker> {
+        lock(&self.queue).waker.take()
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -96,6 +96,17 @@ impl Mailboxes {
         self.bound == 0
     }
 
+    /// The only one, if there is one only.
+    pub(crate) fn sole(&self) -> Option<&Mailbox> {
+        if self.bound != 1 {
+            return None;
+        }
+        self.places.iter().find_map(|place| match &place.state {
+            Occupant::Bound(mailbox) => Some(&**mailbox),
+            Occupant::None | Occupant::Reserved => None,
+        })
+    }
+
     pub(crate) fn into_all(self) -> impl Iterator<Item = Arc<Mailbox>> {
         self.places.into_iter().filter_map(|place| match place.state {
             Occupant::Bound(mailbox) => Some(mailbox),

@@ -1,8 +1,8 @@
 //! A port: where a thread's messages arrive.
 //!
 //! All state is under one lock that is held for one batch at a time. Whoever waits helps: a pending ask
-//! and an actor whose queue ran empty drain the port themselves, on a runtime of one thread unless another
-//! actor still has messages. The port's own task takes over when nobody helps, and sleeps on the port's bell.
+//! and an actor whose queue ran empty drain the port themselves; on a runtime of one thread actors leave it to the last
+//! one that has messages. The port's own task takes over when nobody helps, and sleeps on the port's bell.
 //!
 //! A port is either *parked* (its word says so, and a producer rings) or *watched*: then somebody is
 //! bound to look again. On a runtime of one thread the watcher is the port's task, which keeps itself
@@ -11,6 +11,7 @@
 
 mod delivering;
 mod helping;
+mod rung;
 mod watching;
 
 use std::{
@@ -26,7 +27,7 @@ use std::{
 use self::delivering::{BATCH, Delivering};
 pub(crate) use self::{
     delivering::{Receiving, most_asks},
-    helping::{Helper, Step},
+    helping::{Helper, Step, Turn},
     watching::{Next, Watch},
 };
 use super::{

@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     pin::pin,
     sync::{Arc, Weak},
-    task::Poll,
+    task::{Context, Poll},
 };
 
 use tokio::{
@@ -43,21 +43,23 @@ pub(crate) fn run(
             source,
         }
     })?;
+    let on_ring = port.on_ring();
     let gone = Gone(node, port);
     Ok(async move {
         let port = &gone.1;
         let mut watch = Watch::default();
         let mut deadline = pin!(sleep_until(Instant::now()));
         poll_fn(|cx| {
+            let mut ring = Context::from_waker(on_ring.as_ref().unwrap_or(cx.waker()));
             loop {
                 // The edge is enough: the counter is never read. Taken before the look at the rings, so that
                 // a ring that comes during the look is another edge.
                 // Where a peer reads the counter, or fills it, before the kernel has told of a ring, it tells of
                 // the other direction only.
-                if let Poll::Ready(Ok(mut ready)) = bell.poll_read_ready(cx) {
+                if let Poll::Ready(Ok(mut ready)) = bell.poll_read_ready(&mut ring) {
                     ready.clear_ready();
                 }
-                if let Poll::Ready(Ok(mut ready)) = bell.poll_write_ready(cx) {
+                if let Poll::Ready(Ok(mut ready)) = bell.poll_write_ready(&mut ring) {
                     ready.clear_ready();
                 }
                 match port.round(&mut watch, cx) {
@@ -71,7 +73,9 @@ pub(crate) fn run(
                     }
                     Next::Sleep(until) => {
                         // Both are asked, so that each wakes this task.
-                        if bell.poll_read_ready(cx).is_ready() | bell.poll_write_ready(cx).is_ready() {
+                        if bell.poll_read_ready(&mut ring).is_ready()
+                            | bell.poll_write_ready(&mut ring).is_ready()
+                        {
                             continue;
                         }
                         if let Some(until) = until.map(Instant::from_std) {

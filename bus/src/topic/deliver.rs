@@ -62,10 +62,10 @@ where
 {
     let _closing = CloseOnDrop(mailbox.clone());
     loop {
-        let next = poll_fn(|cx| match mailbox.pop() {
+        let next = poll_fn(|cx| match mailbox.port.help_once(|| mailbox.pop()) {
             Some(delivery) => Poll::Ready(Some(delivery)),
-            None if mailbox.is_closed() => Poll::Ready(None),
-            None if mailbox.register(cx) => Poll::Pending,
+            None if !mailbox.is_ready(Some(cx)) => Poll::Pending,
+            // Without one it is closed.
             None => Poll::Ready(mailbox.pop()),
         });
         let Some(delivery) = next.await else { return };

@@ -21,7 +21,7 @@ use crate::{
         frame::{KindInfo, SubscriptionInfo},
         mailbox::{Kind, Mailbox},
         node::{Node, PortKey},
-        port::{Helper, Step},
+        port::{Helper, Step, Turn},
         topics::subscription::Subscription,
     },
 };
@@ -287,18 +287,17 @@ impl<M: ShmMessage> Subscriber<M> {
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Received<M>>> {
         let turn = std::task::ready!(tokio::task::coop::poll_proceed(cx));
         loop {
-            if self.mailbox.is_closed() {
-                return Poll::Ready(None);
-            }
             let mailbox = &self.mailbox;
             let delivery = match mailbox.pop() {
                 Some(delivery) => delivery,
+                // It keeps no messages then.
+                None if mailbox.is_closed() => return Poll::Ready(None),
                 None => {
                     let pick = |_: &mut _, register: bool| {
                         let task = register.then_some(&*cx);
                         mailbox.is_ready(task).then_some(())
                     };
-                    match mailbox.port.help(&mut self.helper, false, pick) {
+                    match mailbox.port.help(&mut self.helper, Turn::AfterActors, pick) {
                         // A message, or the end.
                         Step::Found(()) => continue,
                         Step::Again => {

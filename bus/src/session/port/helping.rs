@@ -19,6 +19,16 @@ pub(crate) struct Helper {
     counted: Option<u32>,
 }
 
+/// Whom a waiting task lets go first, before it looks by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Mine,
+    /// Other asks that are about to be sent.
+    AfterAsks,
+    /// Actors of its thread that have messages: who comes last finds more, and each is woken for more.
+    AfterActors,
+}
+
 /// What [`Port::help`] tells its caller to do.
 #[derive(Debug)]
 pub(crate) enum Step<T> {
@@ -28,6 +38,15 @@ pub(crate) enum Step<T> {
 }
 
 impl Port {
+    /// The turn of an ask; its first poll lets others be sent.
+    pub(crate) fn ask_turn(&self, first: bool) -> Turn {
+        if first && self.asking() > 1 {
+            Turn::AfterAsks
+        } else {
+            Turn::Mine
+        }
+    }
+
     /// The next step of a task that waits on this port; see the head of `port.rs`.
     ///
     /// `pick` looks whether what it waits for is there; if it is not, and only if the flag says so, it
@@ -37,23 +56,31 @@ impl Port {
     pub(crate) fn help<T>(
         &self,
         helper: &mut Helper,
-        yield_first: bool,
+        turn: Turn,
         mut pick: impl FnMut(&mut State, bool) -> Option<T>,
     ) -> Step<T> {
         let mut state = lock(&self.state);
         state.helped += 1;
         let mut burst_until: Option<Instant> = None;
         loop {
-            if let Some(found) = pick(&mut state, false) {
+            let others_first = turn == Turn::AfterActors
+                && self.watcher == Watcher::Task
+                && self.runnable.load(Ordering::Relaxed) > 0;
+            if let Some(found) = pick(&mut state, others_first) {
                 helper.wait.end(&mut state.policy);
                 self.leave(&mut state, helper);
                 wake(state);
                 return Step::Found(found);
             }
-            // Where others have something to do they do it first: who comes last finds more, and each is woken for more.
-            let others_first = self.watcher == Watcher::Task && self.runnable.load(Ordering::Relaxed) > 0;
-            if !others_first
-                && self.drain(&mut state) > 0
+            if others_first {
+                if state.policy.pays() {
+                    // Should they not come to look, as who waits for something else, the port's task does.
+                    self.watch(&mut state);
+                }
+                wake(state);
+                return Step::Sleep;
+            }
+            if self.drain(&mut state) > 0
                 && let Some(found) = pick(&mut state, false)
             {
                 helper.wait.end(&mut state.policy);
@@ -67,7 +94,7 @@ impl Port {
                 return found.map_or(Step::Sleep, Step::Found);
             }
             // An answer that comes at once needs no clock.
-            if !yield_first
+            if turn != Turn::AfterAsks
                 && helper.wait.is_new()
                 && state.policy.pays()
                 && self.look(&mut state, FIRST_LOOKS)
@@ -90,7 +117,7 @@ impl Port {
                 // Others have something to do; the watcher looks after them.
                 (true, true) if self.watcher == Watcher::Task => Some(Step::Sleep),
                 (true, true) => Some(Step::Again),
-                (true, false) if yield_first || now >= until => Some(Step::Again),
+                (true, false) if turn == Turn::AfterAsks || now >= until => Some(Step::Again),
                 (true, false) => None,
                 (false, _) => Some(Step::Sleep),
             };

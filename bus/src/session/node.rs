@@ -5,6 +5,7 @@ mod listening;
 mod meeting;
 mod memory;
 mod naming;
+mod own;
 mod ports;
 
 use std::{
@@ -12,7 +13,7 @@ use std::{
     path::PathBuf,
     pin::Pin,
     sync::{
-        Arc, Mutex, OnceLock, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread::ThreadId,
@@ -21,13 +22,9 @@ use std::{
 
 use dashmap::DashMap;
 use nix::unistd::geteuid;
-use tokio::{
-    runtime::Handle,
-    sync::{OnceCell, watch},
-    task::JoinHandle,
-};
+use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 
-use self::listening::listen;
+use self::{listening::listen, own::Own};
 use super::{
     counters::Counters,
     directory::Claim,
@@ -36,7 +33,7 @@ use super::{
     peer::Session,
     port::Port,
     registry::Registry,
-    socket::{Listener, Socket},
+    socket::Listener,
     topics::catalog::Catalog,
     users::{Rights, Users},
 };
@@ -84,9 +81,7 @@ pub(crate) struct Node {
     pub(crate) counters: Arc<Counters>,
     ports: Mutex<Ports>,
     pub(crate) sessions: DashMap<u64, Arc<Session>>,
-    own_session: OnceCell<Arc<Session>>,
-    /// Its other end, which answers.
-    own_answering: OnceLock<Arc<Session>>,
+    own: Mutex<Option<Own>>,
     pub(crate) registry: Mutex<Registry>,
     pub(crate) catalog: Mutex<Catalog>,
     /// Counts changes of names and sessions, for those who wait for one.
@@ -166,8 +161,7 @@ impl Node {
             counters: Arc::default(),
             ports: Mutex::default(),
             sessions: DashMap::new(),
-            own_session: OnceCell::new(),
-            own_answering: OnceLock::new(),
+            own: Mutex::default(),
             registry: Mutex::default(),
             catalog: Mutex::default(),
             changed: watch::Sender::new(0),
@@ -194,10 +188,6 @@ impl Node {
         self.me.id
     }
 
-    pub(crate) fn own_session_now(&self) -> Option<Arc<Session>> {
-        self.own_session.get().cloned()
-    }
-
     pub(crate) fn next_link(&self) -> u32 {
         // Relaxed: only uniqueness counts.
         self.links.fetch_add(1, Ordering::Relaxed)
@@ -211,36 +201,6 @@ impl Node {
         let mut tasks = lock(&self.tasks);
         tasks.retain(|task| !task.is_finished());
         tasks.push(self.runtime.spawn(task));
-    }
-
-    /// The session of this node with itself, by the same code as all others.
-    pub(crate) async fn own_session(self: &Arc<Self>) -> Result<Arc<Session>, ResourceError> {
-        self.own_session
-            .get_or_try_init(|| async {
-                let (a, b) = Socket::pair().map_err(|source| ResourceError {
-                    action: "make a socket pair".into(),
-                    limit: "RLIMIT_NOFILE (`ulimit -n`)",
-                    source,
-                })?;
-                let peer = handshake::Peer {
-                    id: self.me.id,
-                    name: self.config.node.clone(),
-                    pid: std::process::id() as i32,
-                    uid: self.me.uid,
-                    gid: nix::unistd::getegid().as_raw(),
-                    features: self.me.features,
-                };
-                let (ours, theirs) = (
-                    Session::new(self, a, peer.clone(), true),
-                    Session::new(self, b, peer, true),
-                );
-                self.spawn(ours.clone().run(self.closing.subscribe()));
-                self.spawn(theirs.clone().run(self.closing.subscribe()));
-                let _ = self.own_answering.set(theirs);
-                Ok(ours)
-            })
-            .await
-            .cloned()
     }
 
     /// Something about names or sessions has changed.

@@ -101,7 +101,7 @@ impl Node {
     ) -> Result<Route, LookupError> {
         let session = match &provider.session {
             Some(session) => session.clone(),
-            None => self.own_session().await?,
+            None => self.own_session()?,
         };
         let binding = &provider.binding;
         let mut messages = Vec::with_capacity(kinds.len());

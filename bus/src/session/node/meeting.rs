@@ -67,7 +67,7 @@ impl Node {
     /// A session has ended, and nothing of it is left here: now the peer may begin another.
     pub(crate) fn ended(self: &Arc<Self>, session: &Arc<Session>) {
         if session.is_self {
-            return;
+            return self.own_ended(session);
         }
         self.sessions
             .remove_if(&session.peer.id, |_, current| Arc::ptr_eq(current, session));

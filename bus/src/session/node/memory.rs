@@ -13,13 +13,11 @@ use crate::{
 
 impl Node {
     pub(super) fn all_links(&self) -> Vec<Arc<Link>> {
-        // What this node answers itself is sent on the other end.
-        let own = self.own_session.get().into_iter().chain(self.own_answering.get());
         let sessions = self
             .sessions
             .iter()
             .map(|entry| entry.clone())
-            .chain(own.cloned());
+            .chain(self.own_ends());
         sessions
             .flat_map(|session| {
                 lock(&session.links)

@@ -121,7 +121,7 @@ impl Node {
         if let Some(port) = self.port(binding.port) {
             port.remove_mailbox(binding.mailbox);
         }
-        if let Some(own) = self.own_session.get() {
+        if let Some(own) = self.own_session_now() {
             own.stop_routes(binding.port, binding.mailbox);
         }
         self.touch();

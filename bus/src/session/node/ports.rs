@@ -81,7 +81,7 @@ impl Node {
             ports.by_key.retain(|_, other| !Arc::ptr_eq(other, port));
         }
         port.close();
-        let own = self.own_session.get().cloned();
+        let own = self.own_session_now();
         for session in self.sessions.iter().map(|entry| entry.clone()).chain(own) {
             let gone: Vec<u32> = {
                 let links = lock(&session.links);

@@ -19,6 +19,7 @@ use crate::{
         handshake::Peer,
         hello::{Code, Verdict},
         mailbox::{Kind, Mailbox},
+        socket::Socket,
     },
     shm::{
         bell::Bell,

@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use rustix::net::sockopt;
 
 use super::*;
+use crate::session::parcel;
 
 /// A frame that no socket of that little room takes: `EMSGSIZE`, as far as the kernel goes.
 fn large() -> Frame {
@@ -115,5 +116,55 @@ async fn frames_that_a_peer_does_not_read_wait_to_a_bound_of_their_bytes() {
     assert!((3_000..4_000).contains(&sent.count()));
     let reason = other.session.reason().unwrap();
     assert!(reason.contains("does not read"), "{reason}");
+    node.leave().await;
+}
+
+/// As at a limit of this process, which is both ends of it.
+#[tokio::test]
+async fn a_session_with_oneself_that_ends_is_begun_again_for_topics_and_names() {
+    let (node, _dir) = node(permit(), |config| config).await;
+    let port = node.port_of(PortKey::Shared).unwrap();
+    let feed = node.publish_topic(port.clone(), "feed", Kind::of::<Number>(), 0);
+    let (feed, mailbox) = (feed.await.unwrap(), subscribe(&node, "feed").await);
+    bind(&node, "name");
+    let received = async || {
+        let taken = async {
+            while mailbox.pop().is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, taken).await.expect("it arrives");
+    };
+    let published = async || {
+        let reached = async {
+            while feed.counts().subscribers == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let reached = tokio::time::timeout(PATIENCE, reached).await;
+        reached.expect("topic and subscription come together");
+        let parcel = parcel::pack(&Number { n: 7 }, &node.pool, 1 << 20, |_| ());
+        feed.publish(&mut parcel.ok()).expect("there is room");
+    };
+    published().await;
+    received().await;
+    for at in 0..2 {
+        let before = node.own_session().unwrap();
+        node.own_ends()[at].close("a test");
+        let replaced = async {
+            while node
+                .own_session_now()
+                .is_some_and(|now| Arc::ptr_eq(&now, &before))
+            {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, replaced).await.expect("it ends");
+        feed.flush();
+        published().await;
+        received().await;
+        let route = node.route(&port, "name", &[Kind::of::<Number>()], PATIENCE).await;
+        assert!(!route.unwrap().link.is_lost());
+    }
     node.leave().await;
 }

@@ -80,7 +80,7 @@ impl Node {
         for (session, wanted) in wanting {
             let session = match session {
                 Some(session) => session,
-                None => self.own_session().await?,
+                None => self.own_session()?,
             };
             let (done, attached) = oneshot::channel::<()>();
             let (node, topic) = (Arc::downgrade(self), topic.clone());
@@ -110,8 +110,20 @@ impl Node {
         Ok(topic)
     }
 
+    /// Topics of this node and its own subscriptions that select them.
+    pub(crate) fn own_pairs(&self) -> Vec<(Arc<Topic>, SubscriptionInfo)> {
+        let catalog = lock(&self.catalog);
+        let topics = catalog.topics.values().flat_map(|topic| {
+            let wanted = catalog
+                .own_subscriptions()
+                .filter(|own| selects(own, &topic.info));
+            wanted.map(|wanted| (topic.clone(), wanted.clone()))
+        });
+        topics.collect()
+    }
+
     /// Brings one topic and one subscription together.
-    pub(super) async fn attach(
+    pub(crate) async fn attach(
         self: &Arc<Self>,
         topic: &Arc<Topic>,
         session: &Arc<Session>,

@@ -94,7 +94,7 @@ impl Node {
         let guard = Unsubscribe(&mailbox);
         let heard_by = Instant::now() + self.config.announce_deadline.min(within);
         for topic in own {
-            let session = self.own_session().await?;
+            let session = self.own_session()?;
             self.attach(&topic, &session, &wanted).await;
         }
         let all = async {

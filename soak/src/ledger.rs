@@ -35,7 +35,8 @@ pub enum Entry {
     Mailbox { mailbox: u64 },
     /// A topic: [`topic`].
     Topic { topic: TopicId },
-    /// A subscription: 1 while it is open, 2 once it may not be; then its [`Policy`].
+    /// A subscription: 1 while it is open, 2 once it may not be; then its [`Policy`], and 1 if it was there before its
+    /// process published anything, and gets all of that.
     Subscription { number: u64 },
     /// What a subscription got of a topic: [`got`].
     Got { number: u64, from: Who, topic: TopicId },

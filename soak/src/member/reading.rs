@@ -22,6 +22,8 @@ use crate::{
 
 const OPEN: u64 = 1;
 const CLOSING: u64 = 2;
+/// All topics of one publisher each.
+const OWN: &str = "own.>";
 
 /// Where each topic of the processes that ran stood at some time.
 #[derive(Default)]
@@ -239,10 +241,28 @@ impl Reader {
     }
 }
 
-async fn open(member: &Arc<Member>, policy: Policy, pattern: &str, dice: &mut Dice) -> Option<Open> {
+async fn open(
+    member: &Arc<Member>,
+    policy: Policy,
+    pattern: &str,
+    lasts: bool,
+    dice: &mut Dice,
+) -> Option<Open> {
     let number = member.number();
     let entry = Entry::Subscription { number };
-    let line = member.ledger.line(entry, [OPEN, policy as u64, 0, 0, 0, 0, 0, 0]);
+    let line = member.ledger.line(
+        entry,
+        [
+            OPEN,
+            policy as u64,
+            u64::from(lasts && pattern == OWN),
+            0,
+            0,
+            0,
+            0,
+            0,
+        ],
+    );
     let before = Marks::now(member);
     let wish = member.bus.subscriber::<Tick>(pattern);
     let wish = match policy {
@@ -291,12 +311,12 @@ pub async fn run(member: Arc<Member>, ready: oneshot::Sender<()>) -> Readers {
         // Of every kind one. A group without members would hold up its publishers.
         for (policy, pattern) in [
             (Policy::Group, "jobs.>"),
-            (Policy::Drop, "own.>"),
-            (Policy::Keep, "own.>"),
+            (Policy::Drop, OWN),
+            (Policy::Keep, OWN),
             (Policy::Drop, "shared.*"),
             (Policy::Wait, "shared.0"),
         ] {
-            lasting.extend(open(&member, policy, pattern, &mut dice).await);
+            lasting.extend(open(&member, policy, pattern, true, &mut dice).await);
         }
     }
     let _ = ready.send(());
@@ -323,7 +343,9 @@ pub async fn run(member: Arc<Member>, ready: oneshot::Sender<()>) -> Readers {
                 false => format!("shared.{}", dice.below(SHARED)),
             },
         };
-        readers.0.extend(open(&member, policy, &pattern, &mut dice).await);
+        readers
+            .0
+            .extend(open(&member, policy, &pattern, false, &mut dice).await);
     }
     readers.0.append(&mut lasting);
     readers

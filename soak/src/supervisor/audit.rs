@@ -155,6 +155,7 @@ pub fn reckon(books: &Books, all: &[Who], survivors: &[Who]) -> Result<Sums, Ver
             Entry::Mailbox { .. } | Entry::Subscription { .. } => {}
         }
     }
+    within(&kept)?;
     jobs(books, &kept, &mut sums, all)?;
     Ok(sums)
 }
@@ -316,6 +317,38 @@ fn topics(
         "{what}; {done} were published, {lost} are said to be lost, and {certain} to {possible} are"
     );
     sums.lost += lost - gaps;
+    Ok(())
+}
+
+/// A process gets its own messages too: the last one of each of its topics, if it keeps the last.
+fn within(kept: &Books_) -> Result<(), Verdict> {
+    for ((who, entry), published) in &kept.lines {
+        let Entry::Topic { topic } = *entry else { continue };
+        let begun = published[topic::STATE] == OPEN && published[topic::DONE] > 0;
+        if topic.realm() != Some(Realm::Own) || !begun || !kept.alive.contains(who) {
+            continue;
+        }
+        let lasting = kept.lines.iter().filter_map(|((of, entry), counts)| match entry {
+            Entry::Subscription { number } if of == who && counts[..3] == [OPEN, Policy::Keep as u64, 1] => {
+                Some(*number)
+            }
+            _ => None,
+        });
+        for number in lasting {
+            let got = Entry::Got {
+                number,
+                from: *who,
+                topic,
+            };
+            hold!(
+                NotYet,
+                kept.get(*who, got).is_some(),
+                "subscription {number} of {who} got nothing of its {}; {} were published",
+                topic.name(*who),
+                published[topic::DONE]
+            );
+        }
+    }
     Ok(())
 }
 

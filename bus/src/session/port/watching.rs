@@ -9,8 +9,8 @@ use std::{
 use super::{Port, State, Watcher, wake};
 use crate::{config::Spin, session::spin::BURST, shm::sync::lock};
 
-/// After how long at least helpers that do not look are no longer relied on: the runtime's timer is not finer.
-const RELIEF: Duration = Duration::from_millis(1);
+/// After how long at least helpers that do not look are no longer relied on. Not oftener: another thread wakes to see to it.
+const RELIEF: Duration = Duration::from_millis(10);
 
 /// The port's task: see the head of `port.rs`.
 #[derive(Debug, Default)]
@@ -19,8 +19,28 @@ pub(crate) struct Watch {
     seen: u64,
     /// Until when this task looks, because somebody helped or something came lately.
     until: Option<Instant>,
-    /// Until when helpers that are bound to look again are waited for.
-    relief: Option<Instant>,
+    /// When it is to be seen whether helpers have looked since [`State::helped`] was this.
+    relief: Option<(Instant, u64)>,
+}
+
+impl Watch {
+    /// Relieves helpers that have not looked for a while: who waits for several things may turn to one of them, and keep
+    /// the others without polling them. Returns when to look at that next.
+    fn relieve(&mut self, state: &mut State, now: Instant) -> Option<Instant> {
+        if let Some((due, helped)) = self.relief {
+            // Not put off: each time costs a change of the timer.
+            if now < due {
+                return Some(due);
+            }
+            if helped == state.helped {
+                state.helpers = 0;
+                state.reliefs = state.reliefs.wrapping_add(1);
+            }
+        }
+        self.relief = (state.helpers > 0).then(|| (now + RELIEF, state.helped));
+        state.guarded = self.relief.is_some();
+        self.relief.map(|(due, _)| due)
+    }
 }
 
 /// What the port's task does next.
@@ -71,31 +91,14 @@ impl Port {
             // An ask that left the looking to this task has had nothing of it.
             state.policy.miss();
         }
-        let guard = self.guard(watch, &mut state, helped, now);
-        if guard.is_none() {
+        let relief = watch.relieve(&mut state, now);
+        // Who helps looks after the port.
+        if state.helpers == 0 {
             self.park_for_long(&mut state);
         }
         let deadline = state.asks.next_deadline();
         wake(state);
-        Next::Sleep(deadline.into_iter().chain(guard).min())
-    }
-
-    /// Until when helpers are left to look after the port. Those that have not done so for a while are relieved of it: who
-    /// waits for several things may turn to one of them, and keep the others without polling them.
-    fn guard(&self, watch: &mut Watch, state: &mut State, helped: bool, now: Instant) -> Option<Instant> {
-        if state.helpers > 0 {
-            let relief = watch.relief.filter(|_| !helped).unwrap_or(now + RELIEF);
-            if now < relief {
-                state.guarded = true;
-                watch.relief = Some(relief);
-                return watch.relief;
-            }
-            state.helpers = 0;
-            state.reliefs = state.reliefs.wrapping_add(1);
-        }
-        state.guarded = false;
-        watch.relief = None;
-        None
+        Next::Sleep(deadline.into_iter().chain(relief).min())
     }
 
     /// Whether the task looks again instead of parking the port. It never begins to watch by itself: a

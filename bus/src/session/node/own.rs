@@ -82,17 +82,26 @@ impl Node {
             "the session of this node with itself has ended, and begins again");
         let (node, mut closing) = (Arc::downgrade(self), self.closing.subscribe());
         self.spawn(async move {
-            tokio::select! {
-                _ = closing.wait_for(|closing| *closing) => return,
-                () = tokio::time::sleep(AGAIN) => {}
-            }
-            let Some(node) = node.upgrade() else { return };
-            for (topic, wanted) in node.own_pairs() {
+            loop {
+                tokio::select! {
+                    _ = closing.wait_for(|closing| *closing) => return,
+                    () = tokio::time::sleep(AGAIN) => {}
+                }
+                let Some(node) = node.upgrade() else { return };
                 match node.own_session() {
-                    Ok(session) => node.attach(&topic, &session, &wanted).await,
-                    Err(error) => return tracing::warn!(%error, "own topics do not reach own subscriptions"),
+                    Ok(session) => return node.attach_own(&session).await,
+                    Err(error) => {
+                        tracing::warn!(%error, "the session of this node with itself does not begin again")
+                    }
                 }
             }
         });
+    }
+
+    /// Brings the topics of this node together with its own subscriptions.
+    async fn attach_own(self: &Arc<Self>, session: &Arc<Session>) {
+        for (topic, wanted) in self.own_pairs() {
+            self.attach(&topic, session, &wanted).await;
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use super::{Port, State, Watcher, wake};
 use crate::{config::Spin, session::spin::BURST, shm::sync::lock};
 
-/// After how long at least helpers that do not look are no longer relied on. Not oftener: another thread wakes to see to it.
+/// How long helpers are relied on. Not shorter: another thread wakes for their relief.
 const RELIEF: Duration = Duration::from_millis(10);
 
 /// The port's task: see the head of `port.rs`.
@@ -19,27 +19,26 @@ pub(crate) struct Watch {
     seen: u64,
     /// Until when this task looks, because somebody helped or something came lately.
     until: Option<Instant>,
-    /// When it is to be seen whether helpers have looked since [`State::helped`] was this.
-    relief: Option<(Instant, u64)>,
+    /// When the helpers are relieved.
+    relief: Option<Instant>,
 }
 
 impl Watch {
-    /// Relieves helpers that have not looked for a while: who waits for several things may turn to one of them, and keep
-    /// the others without polling them. Returns when to look at that next.
+    /// Relieves the helpers of looking after the port, now and then: who waits for several things may turn to one of them,
+    /// and keep the others without polling them. Those that look take it on again. Returns when that is to be.
     fn relieve(&mut self, state: &mut State, now: Instant) -> Option<Instant> {
-        if let Some((due, helped)) = self.relief {
+        match self.relief {
             // Not put off: each time costs a change of the timer.
-            if now < due {
-                return Some(due);
-            }
-            if helped == state.helped {
+            Some(due) if now < due => return Some(due),
+            Some(_) => {
                 state.helpers = 0;
                 state.reliefs = state.reliefs.wrapping_add(1);
             }
+            None => {}
         }
-        self.relief = (state.helpers > 0).then(|| (now + RELIEF, state.helped));
+        self.relief = (state.helpers > 0).then(|| now + RELIEF);
         state.guarded = self.relief.is_some();
-        self.relief.map(|(due, _)| due)
+        self.relief
     }
 }
 

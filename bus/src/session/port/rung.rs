@@ -136,6 +136,8 @@ mod tests {
             port.with(|state| state.asks.abandon(ticket));
         }
         assert_eq!(ring(&port, &woken), ["actor", "task"]);
+        // It has the mailbox, which has it.
+        port.close();
     }
 
     #[test]
